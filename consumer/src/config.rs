@@ -1,0 +1,188 @@
+//! What a worker needs to know. The CLI builds it from the configuration file; services may build it themselves.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use auditstream_schemas::Schemas;
+use rdkafka::ClientConfig;
+
+use crate::core::{Backoff, Limits};
+
+/// At most so many inserts run at once: one that the server works on and one that is on its way there.
+const MAX_INSERTS: usize = 2;
+/// Reading held back for longer than this pauses the partitions, so that polling can go on serving the group.
+const PAUSE_AFTER: Duration = Duration::from_millis(500);
+/// Work of revoked partitions is finished or dropped within this time; the group waits for it.
+const REVOKE_DEADLINE: Duration = Duration::from_secs(15);
+/// Longest wait before the second attempt.
+const BACKOFF_BASE: Duration = Duration::from_millis(100);
+/// Longest wait at all: a server that returns is used again within this time.
+const BACKOFF_CAP: Duration = Duration::from_secs(3);
+
+/// Settings of one worker.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// librdkafka settings that all clients share: `bootstrap.servers`, `security.*`, `sasl.*`, `ssl.*`, and what the user passes through.
+    pub kafka_properties: BTreeMap<String, String>,
+    /// The topic that the events come from.
+    pub topic: String,
+    /// The topic that takes what can't be stored.
+    pub dead_letter_topic: String,
+    /// The consumer group that the workers form.
+    pub group_id: String,
+    /// Names this worker in the ledger and in dead letters.
+    pub worker_id: String,
+    /// Rows of one insert, at most.
+    pub batch_max_rows: usize,
+    /// Wire bytes of the records of one insert, at most (plus one record).
+    pub batch_max_bytes: usize,
+    /// How long a record waits for others before it is inserted.
+    pub batch_max_age: Duration,
+    /// Wire bytes of the records held at once, at most (plus one record). Memory is about three times this, plus the prefetch.
+    pub in_flight_bytes: usize,
+    /// A worker that is asked to stop finishes within this time.
+    pub drain_deadline: Duration,
+    /// Where `/livez`, `/readyz` and `/metrics` are served; `None` serves nothing.
+    pub http_listen: Option<SocketAddr>,
+    /// The writer schemas that are understood.
+    pub schemas: Arc<Schemas>,
+}
+
+/// Prefetch and group settings, each overridable by the user.
+const CONSUMER_DEFAULTS: [(&str, &str); 9] = [
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    ("session.timeout.ms", "10000"),
+    ("heartbeat.interval.ms", "2000"),
+    // librdkafka's default of one second leaves a fast consumer idle most of the time.
+    ("fetch.queue.backoff.ms", "5"),
+    ("fetch.wait.max.ms", "100"),
+    ("queued.min.messages", "200000"),
+    ("queued.max.messages.kbytes", "24576"),
+    ("fetch.message.max.bytes", "2097152"),
+    ("isolation.level", "read_committed"),
+];
+
+/// What the delivery guarantee rests on; a user's setting of these is overruled by the CLI's check and by this list.
+const CONSUMER_FIXED: [(&str, &str); 5] = [
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    // An offset that is gone is a loss that a human must see, never a silent jump.
+    ("auto.offset.reset", "error"),
+    ("allow.auto.create.topics", "false"),
+    ("enable.partition.eof", "false"),
+];
+
+const PRODUCER_FIXED: [(&str, &str); 5] = [
+    ("acks", "all"),
+    ("enable.idempotence", "true"),
+    ("partitioner", "murmur2_random"),
+    ("linger.ms", "5"),
+    ("message.timeout.ms", "30000"),
+];
+
+impl Config {
+    pub(crate) fn consumer_properties(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        for (key, value) in CONSUMER_DEFAULTS {
+            config.set(key, value);
+        }
+        for (key, value) in &self.kafka_properties {
+            config.set(key, value);
+        }
+        for (key, value) in CONSUMER_FIXED {
+            config.set(key, value);
+        }
+        config.set("group.id", &self.group_id).set("client.id", &self.worker_id);
+        config
+    }
+
+    pub(crate) fn dead_letter_properties(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        for (key, value) in self.kafka_properties.iter().filter(|(key, _)| is_client_property(key)) {
+            config.set(key, value);
+        }
+        for (key, value) in PRODUCER_FIXED {
+            config.set(key, value);
+        }
+        // A dead letter is its source record plus headers: the broker's limit decides, not the client's.
+        config.set("message.max.bytes", "16777216").set("client.id", format!("{}-dlq", self.worker_id));
+        config
+    }
+
+    pub(crate) fn limits(&self, seed: u64) -> Limits {
+        Limits {
+            batch_max_rows: self.batch_max_rows,
+            batch_max_bytes: self.batch_max_bytes,
+            batch_max_age: self.batch_max_age,
+            in_flight_bytes: self.in_flight_bytes,
+            max_inserts: MAX_INSERTS,
+            pause_after: PAUSE_AFTER,
+            revoke_deadline: REVOKE_DEADLINE,
+            drain_deadline: self.drain_deadline,
+            backoff: Backoff { base: BACKOFF_BASE, cap: BACKOFF_CAP, seed },
+        }
+    }
+}
+
+/// Whether a librdkafka setting speaks of the connection, so that it fits producers too.
+fn is_client_property(key: &str) -> bool {
+    const PREFIXES: [&str; 8] =
+        ["bootstrap.", "metadata.", "security.", "sasl.", "ssl.", "socket.", "broker.", "enable.ssl."];
+    PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            kafka_properties: [
+                ("bootstrap.servers", "127.0.0.1:1"),
+                ("session.timeout.ms", "6000"),
+                ("enable.auto.commit", "true"),
+                ("auto.offset.reset", "latest"),
+                ("acks", "0"),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+            topic: "events".into(),
+            dead_letter_topic: "dead".into(),
+            group_id: "group".into(),
+            worker_id: "w1".into(),
+            batch_max_rows: 10,
+            batch_max_bytes: 1000,
+            batch_max_age: Duration::from_millis(5),
+            in_flight_bytes: 2000,
+            drain_deadline: Duration::from_secs(1),
+            http_listen: None,
+            schemas: Arc::new(Schemas::builtin().unwrap()),
+        }
+    }
+
+    #[test]
+    fn users_tune_but_never_lift_the_guarantee() {
+        let consumer = config().consumer_properties();
+        assert_eq!(consumer.get("session.timeout.ms"), Some("6000"));
+        assert_eq!(consumer.get("enable.auto.commit"), Some("false"));
+        assert_eq!(consumer.get("auto.offset.reset"), Some("error"));
+        assert_eq!(consumer.get("group.id"), Some("group"));
+    }
+
+    #[test]
+    fn dead_letters_take_the_connection_and_nothing_else() {
+        let producer = config().dead_letter_properties();
+        assert_eq!(producer.get("bootstrap.servers"), Some("127.0.0.1:1"));
+        assert_eq!(producer.get("acks"), Some("all"));
+        assert_eq!(producer.get("session.timeout.ms"), None, "a producer would refuse it");
+        producer.create::<rdkafka::producer::BaseProducer>().unwrap();
+    }
+
+    #[test]
+    fn the_client_knows_every_setting() {
+        config().consumer_properties().create::<rdkafka::consumer::BaseConsumer>().unwrap();
+    }
+}

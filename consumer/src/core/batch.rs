@@ -1,0 +1,151 @@
+//! A batch as the core sees it: its spans, its size, and how far each of its steps has come.
+
+use super::{Epoch, Now};
+
+/// Numbers the batches of one worker process in the order in which they were opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(pub u64);
+
+/// Why a batch was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SealReason {
+    /// It holds as many rows as one insert should.
+    Rows,
+    /// Its records have as many bytes as one insert should.
+    Bytes,
+    /// Its first record has waited long enough.
+    Age,
+    /// A partition in it is going to another worker.
+    Revoke,
+    /// The worker stops.
+    Drain,
+}
+
+impl SealReason {
+    /// The metric label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rows => "rows",
+            Self::Bytes => "bytes",
+            Self::Age => "age",
+            Self::Revoke => "revoke",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+/// The part of one partition that a batch holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The partition.
+    pub partition: i32,
+    /// The assignment under which it was read.
+    pub epoch: Epoch,
+    /// Offset of the first record.
+    pub first: i64,
+    /// Offset of the last record; between them only what compaction and transactions left out is missing.
+    pub last: i64,
+    /// Records that are rows of the batch.
+    pub rows: u64,
+    /// Records that are dead letters.
+    pub dead_letters: u64,
+}
+
+/// How far one step of a sealed batch has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Its turn has not come.
+    Open,
+    /// Under way; exactly one completion will answer.
+    Running { attempt: u32 },
+    /// Failed; the next attempt is due at this time.
+    Waiting { attempt: u32, due: Now },
+    /// Acknowledged, or there was nothing to do.
+    Done,
+}
+
+impl Step {
+    /// The attempt that a failure just ended.
+    pub(super) fn attempt(self) -> u32 {
+        match self {
+            Self::Running { attempt } | Self::Waiting { attempt, .. } => attempt,
+            Self::Open | Self::Done => 0,
+        }
+    }
+
+    /// The attempt to start now: the first, or the next one that is due.
+    pub(super) fn startable(self, now: Now) -> Option<u32> {
+        match self {
+            Self::Open => Some(0),
+            Self::Waiting { attempt, due } if due <= now => Some(attempt),
+            _ => None,
+        }
+    }
+}
+
+/// A batch, filling or sealed.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) id: BatchId,
+    pub(super) opened: Now,
+    pub(super) spans: Vec<Span>,
+    pub(super) rows: usize,
+    pub(super) dead_letters: usize,
+    pub(super) bytes: usize,
+    pub(super) insert: Step,
+    pub(super) delivery: Step,
+    pub(super) ledger: Step,
+    /// Index into `spans` of the last record's partition: records come in runs of one partition.
+    current: usize,
+}
+
+impl Batch {
+    pub(super) fn new(id: BatchId, opened: Now) -> Self {
+        Self {
+            id,
+            opened,
+            spans: Vec::new(),
+            rows: 0,
+            dead_letters: 0,
+            bytes: 0,
+            insert: Step::Open,
+            delivery: Step::Open,
+            ledger: Step::Open,
+            current: 0,
+        }
+    }
+
+    /// Adds one record.
+    pub(super) fn add(&mut self, partition: i32, epoch: Epoch, offset: i64, bytes: usize, is_row: bool) {
+        let at = |span: &Span| span.partition == partition && span.epoch == epoch;
+        if !self.spans.get(self.current).is_some_and(at) {
+            self.current = self.spans.iter().position(at).unwrap_or_else(|| {
+                self.spans.push(Span { partition, epoch, first: offset, last: offset, rows: 0, dead_letters: 0 });
+                self.spans.len() - 1
+            });
+        }
+        if let Some(span) = self.spans.get_mut(self.current) {
+            span.last = offset;
+            span.rows += u64::from(is_row);
+            span.dead_letters += u64::from(!is_row);
+        }
+        self.rows += usize::from(is_row);
+        self.dead_letters += usize::from(!is_row);
+        self.bytes += bytes;
+    }
+
+    /// Rows are stored and dead letters acknowledged: the spans may be written.
+    pub(super) fn is_stored(&self) -> bool {
+        self.insert == Step::Done && self.delivery == Step::Done
+    }
+
+    pub(super) fn steps(&self) -> [Step; 3] {
+        [self.insert, self.delivery, self.ledger]
+    }
+
+    /// Whether some task still works on it and will answer.
+    pub(super) fn is_running(&self) -> bool {
+        self.steps().iter().any(|step| matches!(step, Step::Running { .. }))
+    }
+}

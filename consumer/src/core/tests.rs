@@ -1,0 +1,216 @@
+//! The core's rules, one by one; `sim` tries their combinations.
+
+#![allow(clippy::panic)]
+
+use std::time::Duration;
+
+use super::{Action, Backoff, BatchId, Failure, Input, Limits, SealReason, StopReason, Verdict, Worker};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn worker() -> Worker {
+    let mut worker = Worker::new(Limits {
+        batch_max_rows: 3,
+        batch_max_bytes: 1000,
+        batch_max_age: 100 * MS,
+        in_flight_bytes: 2000,
+        max_inserts: 1,
+        pause_after: 50 * MS,
+        revoke_deadline: 500 * MS,
+        drain_deadline: 1000 * MS,
+        backoff: Backoff { base: 10 * MS, cap: 40 * MS, seed: 1 },
+    });
+    handle(&mut worker, Input::Assigned(vec![(0, Some(0)), (1, Some(0))]), 0);
+    worker
+}
+
+fn handle(worker: &mut Worker, input: Input, at_ms: u32) -> Vec<Action> {
+    let mut actions = Vec::new();
+    worker.handle(input, at_ms * MS, &mut actions);
+    actions
+}
+
+fn record(worker: &mut Worker, partition: i32, offset: i64, bytes: usize, at_ms: u32) -> Vec<Action> {
+    handle(worker, Input::Record { partition, offset, bytes, verdict: Verdict::Row }, at_ms)
+}
+
+fn dead_letter(worker: &mut Worker, partition: i32, offset: i64) -> Vec<Action> {
+    handle(worker, Input::Record { partition, offset, bytes: 10, verdict: Verdict::DeadLetter }, 0)
+}
+
+fn seal_reason(actions: &[Action]) -> Option<SealReason> {
+    actions.iter().find_map(|action| match action {
+        Action::Seal { reason, .. } => Some(*reason),
+        _ => None,
+    })
+}
+
+const ONE: BatchId = BatchId(1);
+
+#[test]
+fn a_full_batch_goes_insert_ledger_commit() {
+    let mut worker = worker();
+    assert!(record(&mut worker, 0, 0, 10, 0).is_empty());
+    assert!(record(&mut worker, 0, 1, 10, 0).is_empty());
+    let actions = record(&mut worker, 1, 0, 10, 0);
+    assert_eq!(seal_reason(&actions), Some(SealReason::Rows));
+    assert!(actions.contains(&Action::Insert { batch: ONE, attempt: 0 }));
+    assert_eq!(handle(&mut worker, Input::Inserted(ONE), 1), [Action::WriteLedger { batch: ONE, attempt: 0 }]);
+    assert_eq!(
+        handle(&mut worker, Input::LedgerWritten(ONE), 2),
+        [Action::Forget(ONE), Action::Commit(vec![(0, 2), (1, 1)])]
+    );
+    assert_eq!(handle(&mut worker, Input::Committed, 3), []);
+    assert_eq!(worker.held_bytes(), 0);
+}
+
+#[test]
+fn no_commit_before_the_dead_letter_is_acknowledged() {
+    let mut worker = worker();
+    dead_letter(&mut worker, 0, 0);
+    record(&mut worker, 0, 1, 10, 0);
+    let actions = record(&mut worker, 0, 2, 10, 0);
+    assert!(actions.contains(&Action::SendDeadLetters { batch: ONE, attempt: 0 }));
+    assert_eq!(handle(&mut worker, Input::Inserted(ONE), 1), []);
+    assert_eq!(handle(&mut worker, Input::DeadLettersFailed(ONE, Failure::Retry), 2), []);
+    let due = worker.next_wake();
+    assert!(due.is_some_and(|due| due > 2 * MS && due <= 12 * MS), "{due:?}");
+    assert_eq!(handle(&mut worker, Input::Tick, 12), [Action::SendDeadLetters { batch: ONE, attempt: 1 }]);
+    assert_eq!(
+        handle(&mut worker, Input::DeadLettersDelivered(ONE), 13),
+        [Action::WriteLedger { batch: ONE, attempt: 0 }]
+    );
+}
+
+#[test]
+fn dead_letters_alone_need_no_insert() {
+    let mut worker = worker();
+    for offset in 0..3 {
+        dead_letter(&mut worker, 0, offset);
+    }
+    assert_eq!(
+        handle(&mut worker, Input::DeadLettersDelivered(ONE), 1),
+        [Action::WriteLedger { batch: ONE, attempt: 0 }]
+    );
+}
+
+#[test]
+fn age_seals_when_a_slot_is_free() {
+    let mut worker = worker();
+    record(&mut worker, 0, 0, 10, 5);
+    assert_eq!(worker.next_wake(), Some(105 * MS));
+    assert_eq!(handle(&mut worker, Input::Tick, 104), []);
+    assert_eq!(seal_reason(&handle(&mut worker, Input::Tick, 105)), Some(SealReason::Age));
+    record(&mut worker, 0, 1, 10, 110);
+    assert_eq!(seal_reason(&handle(&mut worker, Input::Tick, 400)), None, "one insert is under way");
+    assert_eq!(seal_reason(&handle(&mut worker, Input::Inserted(ONE), 401)), Some(SealReason::Age));
+}
+
+#[test]
+fn failed_inserts_are_tried_for_ever_and_in_order_of_batches() {
+    let mut worker = worker();
+    for offset in 0..3 {
+        record(&mut worker, 0, offset, 10, 0);
+    }
+    let mut now = 0;
+    for attempt in 1..50 {
+        assert_eq!(handle(&mut worker, Input::InsertFailed(ONE, Failure::Retry), now), []);
+        now += 41;
+        assert_eq!(handle(&mut worker, Input::Tick, now), [Action::Insert { batch: ONE, attempt }]);
+    }
+}
+
+#[test]
+fn halting_commits_what_is_done_and_nothing_else() {
+    let mut worker = worker();
+    for offset in 0..3 {
+        record(&mut worker, 0, offset, 10, 0);
+    }
+    let actions = handle(&mut worker, Input::InsertFailed(ONE, Failure::Halt("no table".into())), 1);
+    assert_eq!(actions, [Action::Stop(StopReason::Halted("no table".into()))]);
+    assert_eq!(handle(&mut worker, Input::Inserted(ONE), 2), [], "a stopped worker answers nothing");
+}
+
+#[test]
+fn too_much_held_stops_reading_then_pauses_then_resumes() {
+    let mut worker = worker();
+    record(&mut worker, 0, 0, 1000, 0);
+    assert!(worker.wants_records());
+    record(&mut worker, 0, 1, 1000, 0);
+    assert!(!worker.wants_records());
+    assert!(handle(&mut worker, Input::Tick, 49).is_empty());
+    assert_eq!(handle(&mut worker, Input::Tick, 50), [Action::Pause(vec![0, 1])]);
+    handle(&mut worker, Input::Inserted(ONE), 60);
+    let actions = handle(&mut worker, Input::LedgerWritten(ONE), 61);
+    assert!(actions.contains(&Action::Resume(vec![0, 1])), "{actions:?}");
+    assert!(worker.wants_records());
+}
+
+#[test]
+fn revoked_work_is_finished_and_committed_before_release() {
+    let mut worker = worker();
+    record(&mut worker, 0, 0, 10, 0);
+    record(&mut worker, 1, 0, 10, 0);
+    let actions = handle(&mut worker, Input::Revoked(vec![0]), 1);
+    assert_eq!(seal_reason(&actions), Some(SealReason::Revoke));
+    assert!(!worker.admit(0, 1), "a revoked partition takes no more");
+    assert!(worker.admit(1, 1), "the others go on");
+    handle(&mut worker, Input::Inserted(ONE), 2);
+    let actions = handle(&mut worker, Input::LedgerWritten(ONE), 3);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Release(_))), "the commit is not acknowledged");
+    assert_eq!(handle(&mut worker, Input::Committed, 4), [Action::Release(vec![0])]);
+}
+
+#[test]
+fn revoked_work_is_dropped_at_the_deadline() {
+    let mut worker = worker();
+    record(&mut worker, 0, 0, 10, 0);
+    handle(&mut worker, Input::Revoked(vec![0]), 1);
+    assert_eq!(handle(&mut worker, Input::Tick, 501), [Action::Release(vec![0])]);
+    assert_eq!(handle(&mut worker, Input::InsertFailed(ONE, Failure::Retry), 502), [Action::Forget(ONE)]);
+    assert_eq!(worker.held_bytes(), 0);
+}
+
+#[test]
+fn an_old_assignment_never_commits() {
+    let mut worker = worker();
+    for offset in 0..3 {
+        record(&mut worker, 0, offset, 10, 0);
+    }
+    assert_eq!(handle(&mut worker, Input::Lost(vec![0]), 1), [Action::Release(vec![0])]);
+    handle(&mut worker, Input::Assigned(vec![(0, Some(0))]), 2);
+    assert_eq!(handle(&mut worker, Input::Inserted(ONE), 3), [Action::Forget(ONE)]);
+    assert!(worker.admit(0, 0), "the new assignment reads from its own start");
+}
+
+#[test]
+fn a_failed_commit_is_sent_again() {
+    let mut worker = worker();
+    for offset in 0..3 {
+        record(&mut worker, 0, offset, 10, 0);
+    }
+    handle(&mut worker, Input::Inserted(ONE), 1);
+    handle(&mut worker, Input::LedgerWritten(ONE), 2);
+    assert_eq!(handle(&mut worker, Input::CommitFailed, 3), []);
+    assert_eq!(handle(&mut worker, Input::Tick, 20), [Action::Commit(vec![(0, 3)])]);
+}
+
+#[test]
+fn draining_stores_and_commits_everything_first() {
+    let mut worker = worker();
+    record(&mut worker, 0, 0, 10, 0);
+    let actions = handle(&mut worker, Input::Drain, 1);
+    assert_eq!(seal_reason(&actions), Some(SealReason::Drain));
+    assert!(!worker.admit(0, 1));
+    handle(&mut worker, Input::Inserted(ONE), 2);
+    handle(&mut worker, Input::LedgerWritten(ONE), 3);
+    assert_eq!(handle(&mut worker, Input::Committed, 4), [Action::Stop(StopReason::Drained)]);
+}
+
+#[test]
+fn draining_ends_at_its_deadline() {
+    let mut worker = worker();
+    record(&mut worker, 0, 0, 10, 0);
+    handle(&mut worker, Input::Drain, 1);
+    assert_eq!(handle(&mut worker, Input::Tick, 1001), [Action::Stop(StopReason::DrainDeadline)]);
+}

@@ -1,0 +1,260 @@
+//! Kafka as the loop sees it: a reader whose callbacks only signal.
+//!
+//! librdkafka calls back inside `poll`. Nothing is decided there: assignments, revocations and commit results go into a queue that the loop
+//! empties after each poll, and the loop answers a rebalance when its work is done. librdkafka waits for that answer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset, Statistics, TopicPartitionList};
+
+/// How long a look-up of committed offsets or of metadata may take before it counts as failed.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the group or the broker said between two polls.
+#[derive(Debug)]
+pub(crate) enum Signal {
+    Assign(Vec<i32>),
+    Revoke(Vec<i32>),
+    Commit(KafkaResult<()>),
+    /// Records of each partition that are not committed yet.
+    Lag(BTreeMap<i32, i64>),
+}
+
+/// The callbacks' side of the queue.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    topic: String,
+    queue: Mutex<VecDeque<Signal>>,
+}
+
+impl Signals {
+    fn push(&self, signal: Signal) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(signal);
+    }
+
+    fn partitions(&self, list: &TopicPartitionList) -> Vec<i32> {
+        list.elements()
+            .iter()
+            .filter(|element| element.topic() == self.topic)
+            .map(|element| element.partition())
+            .collect()
+    }
+}
+
+impl ClientContext for Signals {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "kafka client error");
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let Some(topic) = statistics.topics.get(&self.topic) else {
+            return;
+        };
+        let lag = topic.partitions.iter().filter(|&(&id, partition)| id >= 0 && partition.consumer_lag >= 0);
+        self.push(Signal::Lag(lag.map(|(&id, partition)| (id, partition.consumer_lag)).collect()));
+    }
+}
+
+impl ConsumerContext for Signals {
+    fn rebalance(&self, _: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions = self.partitions(list);
+        self.push(match kind {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Signal::Assign(partitions),
+            _ => Signal::Revoke(partitions),
+        });
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        self.push(Signal::Commit(result));
+    }
+}
+
+/// librdkafka's own log, into this process's.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            tracing::error!(facility, message, "librdkafka");
+        }
+        RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => tracing::warn!(facility, message, "librdkafka"),
+        RDKafkaLogLevel::Info => tracing::info!(facility, message, "librdkafka"),
+        RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "librdkafka"),
+    }
+}
+
+/// The member of the consumer group.
+pub(crate) struct Reader {
+    consumer: BaseConsumer<Signals>,
+    topic: String,
+}
+
+impl Reader {
+    /// A client that has not joined the group yet.
+    pub(crate) fn new(properties: &ClientConfig, topic: &str) -> KafkaResult<Self> {
+        let signals = Signals { topic: topic.to_owned(), queue: Mutex::default() };
+        Ok(Self { consumer: properties.create_with_context(signals)?, topic: topic.to_owned() })
+    }
+
+    /// Whether `topic` exists, as far as this user may see.
+    pub(crate) fn topic_exists(&self, topic: &str) -> KafkaResult<bool> {
+        let metadata = self.consumer.fetch_metadata(Some(topic), LOOKUP_TIMEOUT)?;
+        match metadata.topics().first().map(|topic| (topic.error(), topic.partitions().len())) {
+            Some((None, partitions)) => Ok(partitions > 0),
+            Some((Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART), _)) | None => Ok(false),
+            Some((Some(error), _)) => Err(KafkaError::MetadataFetch(error.into())),
+        }
+    }
+
+    /// Joins the group.
+    pub(crate) fn subscribe(&self) -> KafkaResult<()> {
+        self.consumer.subscribe(&[&self.topic])
+    }
+
+    /// The next record, if one comes within `timeout`. Also serves the group; look at [`Self::signal`] afterwards.
+    pub(crate) fn poll(&self, timeout: Duration) -> Option<KafkaResult<BorrowedMessage<'_>>> {
+        self.consumer.poll(timeout)
+    }
+
+    /// The oldest signal not taken yet.
+    pub(crate) fn signal(&self) -> Option<Signal> {
+        self.consumer.context().queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Whether the partitions being revoked already belong to somebody else.
+    pub(crate) fn is_assignment_lost(&self) -> bool {
+        self.consumer.assignment_lost()
+    }
+
+    /// The offset after the last committed record of each partition; `None` where nothing was committed yet.
+    pub(crate) fn committed(&self, partitions: &[i32]) -> KafkaResult<Vec<(i32, Option<i64>)>> {
+        let list = self.consumer.committed_offsets(self.list(partitions), LOOKUP_TIMEOUT)?;
+        for element in list.elements() {
+            element.error()?;
+        }
+        Ok(list
+            .elements()
+            .iter()
+            .map(|element| match element.offset() {
+                Offset::Offset(offset) => (element.partition(), Some(offset)),
+                _ => (element.partition(), None),
+            })
+            .collect())
+    }
+
+    /// Starts fetching each partition at its offset, or where its log begins.
+    pub(crate) fn assign(&self, starts: &[(i32, Option<i64>)]) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::with_capacity(starts.len());
+        for &(partition, start) in starts {
+            let offset = start.map_or(Offset::Beginning, Offset::Offset);
+            list.add_partition_offset(&self.topic, partition, offset)?;
+        }
+        self.consumer.incremental_assign(&list)
+    }
+
+    /// Gives partitions back to the group.
+    pub(crate) fn release(&self, partitions: &[i32]) -> KafkaResult<()> {
+        self.consumer.incremental_unassign(&self.list(partitions))
+    }
+
+    /// Sends the offsets of the next records to read; the answer comes as [`Signal::Commit`].
+    pub(crate) fn commit(&self, offsets: &[(i32, i64)]) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for &(partition, offset) in offsets {
+            list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
+        }
+        self.consumer.commit(&list, CommitMode::Async)
+    }
+
+    /// Stops fetching, and throws away what was fetched ahead.
+    pub(crate) fn pause(&self, partitions: &[i32]) -> KafkaResult<()> {
+        self.consumer.pause(&self.list(partitions))
+    }
+
+    /// Fetches again from where the last record was taken.
+    pub(crate) fn resume(&self, partitions: &[i32]) -> KafkaResult<()> {
+        self.consumer.resume(&self.list(partitions))
+    }
+
+    /// Leaves the group and closes. Closing can hang (rust-rdkafka#509), so it gets a thread of its own and a bound; answers whether it ended in time.
+    pub(crate) fn close(self, bound: Duration) -> bool {
+        let done = Arc::new(());
+        let running = Arc::downgrade(&done);
+        let deadline = Instant::now() + bound;
+        let spawned = std::thread::Builder::new().name("kafka-close".into()).spawn(move || {
+            drop(self);
+            drop(done);
+        });
+        let Ok(handle) = spawned else {
+            return false;
+        };
+        while running.strong_count() > 0 {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        handle.join().is_ok()
+    }
+
+    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for &partition in partitions {
+            list.add_partition(&self.topic, partition);
+        }
+        list
+    }
+}
+
+/// Whether a broker's answer to a read needs a human: `Some` says what to do.
+pub(crate) fn needs_a_human(error: &KafkaError, topic: &str, group: &str) -> Option<String> {
+    let KafkaError::MessageConsumption(code) = error else {
+        return match error {
+            KafkaError::MessageConsumptionFatal(code) => Some(format!("the kafka client gave up: {code}")),
+            _ => None,
+        };
+    };
+    match code {
+        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => Some(format!(
+            "the committed offset of group {group} is not in topic {topic} any more: records were deleted before they were read; \
+             decide where to go on and set the group's offset there"
+        )),
+        RDKafkaErrorCode::TopicAuthorizationFailed => Some(format!("this user may not read topic {topic}")),
+        RDKafkaErrorCode::GroupAuthorizationFailed => Some(format!("this user may not use consumer group {group}")),
+        RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
+            Some("kafka refused the user name or password".to_owned())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_restart_cannot_mend_needs_a_human() {
+        let asks = |error: KafkaError| needs_a_human(&error, "events", "workers");
+        let gone = asks(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset));
+        assert!(gone.is_some_and(|why| why.contains("workers") && why.contains("events")));
+        assert!(asks(KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed)).is_some());
+        assert!(asks(KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId)).is_some());
+        for passing in [
+            RDKafkaErrorCode::AllBrokersDown,
+            RDKafkaErrorCode::BrokerTransportFailure,
+            RDKafkaErrorCode::UnknownTopicOrPartition,
+        ] {
+            assert_eq!(asks(KafkaError::MessageConsumption(passing)), None);
+        }
+    }
+}

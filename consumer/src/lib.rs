@@ -1,0 +1,189 @@
+//! The worker: Kafka to ClickHouse, nothing lost, nothing double.
+//!
+//! [`run`] joins a consumer group, decodes records to columns, inserts them in batches, sends what can't be stored to a dead-letter topic, and
+//! commits an offset only when everything below it is inserted or acknowledged as a dead letter.
+//!
+//! - `core`: all decisions, without I/O;
+//! - `kafka`, `dead_letters`, `sink`, `http`: thin adapters;
+//! - `worker`: the one loop between them.
+
+mod config;
+pub mod core;
+mod dead_letters;
+mod http;
+mod kafka;
+mod metrics;
+mod sink;
+mod worker;
+
+use std::future::Future;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use auditstream_schemas::BatchDecoder;
+use auditstream_store::{ShapeError, Store};
+use rdkafka::error::KafkaError;
+
+pub use config::Config;
+pub use dead_letters::headers;
+
+use crate::core::Worker;
+use crate::dead_letters::DeadLetterSender;
+use crate::http::Health;
+use crate::kafka::Reader;
+use crate::metrics::Metrics;
+use crate::sink::{Completion, Sink};
+use crate::worker::{Loop, LoopState};
+
+/// Wait between two attempts to reach a server at the start.
+const START_RETRY: Duration = Duration::from_secs(1);
+
+/// What a worker did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Records read.
+    pub records: u64,
+    /// Rows that ClickHouse acknowledged.
+    pub rows: u64,
+    /// Dead letters that the broker acknowledged.
+    pub dead_letters: u64,
+    /// Batches stored: rows, dead letters and ledger.
+    pub batches: u64,
+    /// Whether everything that was read is stored and committed; if not, it will be read again.
+    pub drained: bool,
+}
+
+/// Why a worker could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// A human is needed. Nothing was skipped and nothing is lost.
+    #[error("halted: {0}")]
+    Halted(String),
+    /// The live tables do not fit this version.
+    #[error("halted: the tables do not fit this version")]
+    Tables(#[source] ShapeError),
+    /// The Kafka client refused its settings or an operation.
+    #[error("kafka")]
+    Kafka(#[source] KafkaError),
+    /// The address for probes and metrics could not be used.
+    #[error("http_listen")]
+    Http(#[source] std::io::Error),
+    /// The poll thread ended without an answer.
+    #[error("the worker's thread ended unexpectedly")]
+    Thread,
+}
+
+/// Runs one worker until `shutdown` completes and what was read is stored, or until a human is needed.
+///
+/// Call it inside a multi-thread tokio runtime; it starts one thread of its own for Kafka.
+///
+/// # Errors
+/// See [`WorkerError`]. Passing failures of Kafka or ClickHouse are no errors: the worker waits for them with memory bounded.
+pub async fn run(
+    config: Config,
+    store: Store,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<Summary, WorkerError> {
+    let metrics = Arc::new(Metrics::new(&config.worker_id));
+    let health = Arc::new(Health::new());
+    if let Some(address) = config.http_listen {
+        let bound = http::serve(address, Arc::clone(&health), Arc::clone(&metrics)).await.map_err(WorkerError::Http)?;
+        tracing::info!(address = %bound, "serving probes and metrics");
+    }
+    let (completions, inbox) = mpsc::channel();
+    tokio::pin!(shutdown);
+    let reader = Reader::new(&config.consumer_properties(), &config.topic).map_err(WorkerError::Kafka)?;
+    let reader = tokio::select! {
+        () = &mut shutdown => return Ok(Summary { drained: true, ..Summary::default() }),
+        ready = ready(&config, &store, reader, Arc::clone(&health)) => ready?,
+    };
+    reader.subscribe().map_err(WorkerError::Kafka)?;
+
+    let seed = std::process::id().into();
+    let sender = DeadLetterSender::new(
+        &config.dead_letter_properties(),
+        &config.dead_letter_topic,
+        &config.topic,
+        &config.worker_id,
+    )
+    .map_err(WorkerError::Kafka)?;
+    let worker = Loop {
+        core: Worker::new(config.limits(seed)),
+        reader,
+        decoder: BatchDecoder::new(Arc::clone(&config.schemas)),
+        sink: Sink {
+            store,
+            sender,
+            topic: config.topic.as_str().into(),
+            dead_letter_topic: config.dead_letter_topic.as_str().into(),
+            worker_id: config.worker_id.as_str().into(),
+            completions: completions.clone(),
+        },
+        completions: inbox,
+        runtime: tokio::runtime::Handle::current(),
+        metrics,
+        health,
+        group: config.group_id,
+        state: LoopState::new(),
+    };
+    let (done, mut finished) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("kafka-poll".into())
+        .spawn(move || {
+            // The receiver is gone only when `run` was dropped.
+            let _ = done.send(worker.run());
+        })
+        .map_err(WorkerError::Http)?;
+    tokio::select! {
+        () = &mut shutdown => {
+            // The loop is gone only when it has answered.
+            let _ = completions.send(Completion::Shutdown);
+        }
+        result = &mut finished => return result.unwrap_or(Err(WorkerError::Thread)),
+    }
+    finished.await.unwrap_or(Err(WorkerError::Thread))
+}
+
+/// Waits until both servers answer, and checks before anything is read that what the worker needs is there.
+async fn ready(config: &Config, store: &Store, reader: Reader, health: Arc<Health>) -> Result<Reader, WorkerError> {
+    let mut reader = Some(reader);
+    let topics = [config.topic.clone(), config.dead_letter_topic.clone()];
+    loop {
+        health.turn();
+        match store.check_tables().await {
+            Ok(()) => break,
+            Err(error) if error.is_passing() => tracing::warn!(%error, "waiting for clickhouse"),
+            Err(error) => return Err(WorkerError::Tables(error)),
+        }
+        tokio::time::sleep(START_RETRY).await;
+    }
+    loop {
+        health.turn();
+        let Some(taken) = reader.take() else {
+            return Err(WorkerError::Thread);
+        };
+        let names = topics.clone();
+        // The look-up blocks inside librdkafka.
+        let (taken, missing) = tokio::task::spawn_blocking(move || {
+            let missing = names.iter().find_map(|name| match taken.topic_exists(name) {
+                Ok(true) => None,
+                Ok(false) => Some(Ok(name.clone())),
+                Err(error) => Some(Err(error)),
+            });
+            (taken, missing.transpose())
+        })
+        .await
+        .map_err(|_| WorkerError::Thread)?;
+        match missing {
+            Ok(None) => return Ok(taken),
+            Ok(Some(topic)) => {
+                return Err(WorkerError::Halted(format!(
+                    "topic {topic} does not exist; `auditstream topics create` makes it"
+                )));
+            }
+            Err(error) => tracing::warn!(%error, "waiting for kafka"),
+        }
+        reader = Some(taken);
+        tokio::time::sleep(START_RETRY).await;
+    }
+}

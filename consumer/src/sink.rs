@@ -1,0 +1,210 @@
+//! The tasks that store a batch: encode and insert, deliver dead letters, write the ledger.
+//!
+//! A task takes what it works on and gives it back with its [`Completion`], so that the loop owns everything between two attempts and a retry
+//! sends the same bytes under the same token.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use auditstream_schemas::Decoded;
+use auditstream_store::{DeadLetterRow, ErrorClass, EventBody, InsertError, LedgerRow, Store, event_body};
+
+use crate::core::{BatchId, Failure, Span};
+use crate::dead_letters::{CLASS_DECODE, DeadLetter, DeadLetterSender, Delivered, now_ms};
+
+/// What a task answers with.
+#[derive(Debug)]
+pub(crate) enum Completion {
+    Inserted {
+        batch: BatchId,
+        body: Option<Arc<EventBody>>,
+        took: Duration,
+        result: Result<(), StepError>,
+    },
+    Delivered {
+        batch: BatchId,
+        delivered: Vec<(DeadLetter, Delivered)>,
+        failed: Vec<DeadLetter>,
+        result: Result<(), StepError>,
+    },
+    LedgerWritten {
+        batch: BatchId,
+        result: Result<(), StepError>,
+    },
+    /// The service is asked to stop.
+    Shutdown,
+}
+
+/// A failed attempt: what the core does about it, and what people are told.
+#[derive(Debug)]
+pub(crate) struct StepError {
+    pub(crate) failure: Failure,
+    pub(crate) class: &'static str,
+    pub(crate) message: String,
+}
+
+impl StepError {
+    fn halt(message: String) -> Self {
+        Self { failure: Failure::Halt(message.clone()), class: "halt", message }
+    }
+
+    fn retry(message: String) -> Self {
+        Self { failure: Failure::Retry, class: "retry", message }
+    }
+}
+
+impl From<InsertError> for StepError {
+    fn from(error: InsertError) -> Self {
+        let message = error.to_string();
+        match error.class {
+            ErrorClass::Retry => Self::retry(message),
+            ErrorClass::Halt => Self::halt(message),
+            // Every record was checked against its schema and the column's range before it came here, so a refusal of the data is a fault of
+            // this program or of the table: nothing is skipped on a guess.
+            ErrorClass::Bisect => Self {
+                class: "bisect",
+                ..Self::halt(format!("clickhouse refused rows that passed every check: {message}"))
+            },
+        }
+    }
+}
+
+/// The rows of a batch: as decoded until the first insert, as the bytes to send from then on.
+#[derive(Debug)]
+pub(crate) enum Rows {
+    Decoded(Vec<Decoded>),
+    Body(Arc<EventBody>),
+}
+
+/// Where and under which names the tasks store.
+#[derive(Clone)]
+pub(crate) struct Sink {
+    pub(crate) store: Store,
+    pub(crate) sender: DeadLetterSender,
+    pub(crate) topic: Arc<str>,
+    pub(crate) dead_letter_topic: Arc<str>,
+    pub(crate) worker_id: Arc<str>,
+    pub(crate) completions: Sender<Completion>,
+}
+
+impl Sink {
+    /// Inserts the rows; encodes them first if that was not done yet.
+    pub(crate) async fn insert(self, batch: BatchId, rows: Rows, spans: Vec<Span>) {
+        let started = Instant::now();
+        let body = match rows {
+            Rows::Body(body) => Ok(body),
+            Rows::Decoded(decoded) => self.encode(decoded).await,
+        };
+        let (body, result) = match body {
+            Ok(body) => {
+                let token = self.token(&spans, &body.hash);
+                let result = self.store.insert_events(&body, &token).await.map_err(StepError::from);
+                (Some(body), result)
+            }
+            Err(error) => (None, Err(error)),
+        };
+        self.answer(Completion::Inserted { batch, body, took: started.elapsed(), result });
+    }
+
+    async fn encode(&self, decoded: Vec<Decoded>) -> Result<Arc<EventBody>, StepError> {
+        let topic = Arc::clone(&self.topic);
+        // Tens of milliseconds of pure computation: not on a thread that drives sockets.
+        match tokio::task::spawn_blocking(move || event_body(&decoded, &topic)).await {
+            Ok(Ok(body)) => Ok(Arc::new(body)),
+            Ok(Err(error)) => Err(StepError::halt(format!("a decoded batch could not be written as columns: {error}"))),
+            Err(error) => Err(StepError::halt(format!("the encoder ended: {error}"))),
+        }
+    }
+
+    /// Delivers the dead letters.
+    pub(crate) async fn deliver(self, batch: BatchId, letters: Vec<DeadLetter>, attempt: u32) {
+        let outcome = self.sender.deliver(letters, attempt).await;
+        let result = match (outcome.error, self.sender.fatal_error()) {
+            (None, _) => Ok(()),
+            (Some(_), Some(fatal)) => {
+                Err(StepError::halt(format!("the dead-letter producer failed for good: {fatal}")))
+            }
+            (Some(error), None) => {
+                Err(StepError::retry(format!("dead-letter topic {}: {error}", self.dead_letter_topic)))
+            }
+        };
+        self.answer(Completion::Delivered { batch, delivered: outcome.delivered, failed: outcome.failed, result });
+    }
+
+    /// Writes the spans, and the dead letters as rows that people can query.
+    pub(crate) async fn write_ledger(
+        self,
+        batch: BatchId,
+        spans: Vec<Span>,
+        letters: Vec<DeadLetterRow>,
+        hash: [u8; 16],
+    ) {
+        let token = self.token(&spans, &hash);
+        let rows: Vec<LedgerRow> = spans
+            .iter()
+            .map(|span| LedgerRow {
+                topic: self.topic.to_string(),
+                partition: span.partition,
+                first_offset: span.first,
+                last_offset: span.last,
+                rows: span.rows,
+                dead_letters: span.dead_letters,
+                hash,
+                token: token.clone(),
+                worker: self.worker_id.to_string(),
+                inserted_at_ms: now_ms(),
+            })
+            .collect();
+        let result = async {
+            if !letters.is_empty() {
+                self.store.insert_dead_letters(&letters, &token).await?;
+            }
+            self.store.insert_ledger(&rows, &token).await
+        }
+        .await
+        .map_err(StepError::from);
+        self.answer(Completion::LedgerWritten { batch, result });
+    }
+
+    /// Names exactly this body: the spans say where it comes from, the hash what it holds, so that the token can never stand for other data.
+    fn token(&self, spans: &[Span], hash: &[u8; 16]) -> String {
+        let mut token = self.topic.to_string();
+        for span in spans {
+            // Writing to a String can't fail.
+            let _ = write!(token, ":{}/{}-{}", span.partition, span.first, span.last);
+        }
+        token.push('#');
+        for byte in hash {
+            let _ = write!(token, "{byte:02x}");
+        }
+        token
+    }
+
+    /// The row of a delivered dead letter.
+    pub(crate) fn dead_letter_row(&self, letter: DeadLetter, at: Delivered) -> DeadLetterRow {
+        DeadLetterRow {
+            topic: self.topic.to_string(),
+            partition: letter.partition,
+            offset: letter.offset,
+            timestamp_ms: letter.timestamp_ms,
+            key: letter.key.unwrap_or_default(),
+            value: letter.value.unwrap_or_default(),
+            headers: letter.headers.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
+            error_class: CLASS_DECODE.to_owned(),
+            error_code: letter.code.as_str().to_owned(),
+            error_message: letter.message,
+            schema: letter.schema,
+            worker: self.worker_id.to_string(),
+            dlq_topic: self.dead_letter_topic.to_string(),
+            dlq_partition: at.partition,
+            dlq_offset: at.offset,
+        }
+    }
+
+    fn answer(&self, completion: Completion) {
+        // The loop is gone only when the process ends; what it did not hear of will be read again.
+        let _ = self.completions.send(completion);
+    }
+}

@@ -1,0 +1,259 @@
+//! The producer's settings, and what they mean to librdkafka.
+//!
+//! Promise: what carries the contract (acknowledgement by all in-sync replicas, idempotence, the partitioner, the one
+//! bound) can't be switched off, whatever stands in `properties`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use auditstream_schemas::Framing;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+
+use crate::budget;
+use crate::error::ProducerError;
+
+/// Settings of a [`Producer`](crate::Producer). Only `bootstrap_servers` has no usable default.
+#[derive(Clone)]
+pub struct Config {
+    /// Brokers to begin with, `host:port` separated by commas.
+    pub bootstrap_servers: String,
+    /// The topic of the events. Default `audit.events`.
+    pub topic: String,
+    /// How the schema is named in front of each record. Default: Avro single-object encoding.
+    pub framing: Framing,
+    /// Most events on their way, 1 to 8,388,607. Default 65,536.
+    pub queue_events: usize,
+    /// Most bytes on their way, in memory, 64 KiB or more. Default 64 MiB.
+    pub queue_bytes: usize,
+    /// How batches are compressed. Default zstd.
+    pub compression: Compression,
+    /// How long a batch waits for more events, 0 to 900 s. Default 5 ms.
+    pub linger: Duration,
+    /// How long an event may take to be acknowledged, retries included, 1 ms to 24 days. Default 120 s.
+    pub delivery_timeout: Duration,
+    /// Largest message with key and headers, in bytes, 1,000 to 1,000,000,000; at most the topic's
+    /// `max.message.bytes`. Default 1,000,000.
+    pub message_max_bytes: usize,
+    /// Shown in the brokers' logs and quotas. Default `auditstream`.
+    pub client_id: String,
+    /// Written into each event with an epoch and a sequence number, so that gaps can be proven. Default: the host's name.
+    pub producer_id: Option<String>,
+    /// How long dropping the last handle without [`shutdown`](crate::Producer::shutdown) may wait for
+    /// acknowledgements. Default 5 s.
+    pub drop_deadline: Duration,
+    /// Further librdkafka properties, such as `security.protocol`. Those that carry the producer's promises are refused.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            bootstrap_servers: String::new(),
+            topic: "audit.events".to_owned(),
+            framing: Framing::SingleObject,
+            queue_events: 65_536,
+            queue_bytes: 64 * 1024 * 1024,
+            compression: Compression::Zstd,
+            linger: Duration::from_millis(5),
+            delivery_timeout: Duration::from_secs(120),
+            message_max_bytes: 1_000_000,
+            client_id: "auditstream".to_owned(),
+            producer_id: None,
+            drop_deadline: Duration::from_secs(5),
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    /// Values of `properties` may be secrets and are not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("topic", &self.topic)
+            .field("framing", &self.framing)
+            .field("queue_events", &self.queue_events)
+            .field("queue_bytes", &self.queue_bytes)
+            .field("compression", &self.compression)
+            .field("linger", &self.linger)
+            .field("delivery_timeout", &self.delivery_timeout)
+            .field("message_max_bytes", &self.message_max_bytes)
+            .field("client_id", &self.client_id)
+            .field("producer_id", &self.producer_id)
+            .field("drop_deadline", &self.drop_deadline)
+            .field("properties", &self.properties.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// How batches are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Smallest.
+    #[default]
+    Zstd,
+    /// Least CPU time.
+    Lz4,
+    /// Not at all.
+    None,
+}
+
+impl Compression {
+    /// The name that Kafka's settings use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Compression::Zstd => "zstd",
+            Compression::Lz4 => "lz4",
+            Compression::None => "none",
+        }
+    }
+}
+
+const PROMISE: &str = "the producer's delivery promise rests on it";
+const OWN_FIELD: &str = "it has its own field in the configuration";
+const ONE_BOUND: &str = "queue_events and queue_bytes are the one bound";
+
+/// Properties that are not the user's, with librdkafka's second names for them.
+const RESERVED: &[(&str, &str)] = &[
+    ("acks", PROMISE),
+    ("request.required.acks", PROMISE),
+    ("enable.idempotence", PROMISE),
+    ("partitioner", PROMISE),
+    ("delivery.report.only.error", PROMISE),
+    ("transactional.id", PROMISE),
+    ("retries", PROMISE),
+    ("message.send.max.retries", PROMISE),
+    ("max.in.flight", PROMISE),
+    ("max.in.flight.requests.per.connection", PROMISE),
+    ("queue.buffering.max.messages", ONE_BOUND),
+    ("queue.buffering.max.kbytes", ONE_BOUND),
+    ("bootstrap.servers", OWN_FIELD),
+    ("metadata.broker.list", OWN_FIELD),
+    ("client.id", OWN_FIELD),
+    ("linger.ms", OWN_FIELD),
+    ("queue.buffering.max.ms", OWN_FIELD),
+    ("compression.codec", OWN_FIELD),
+    ("compression.type", OWN_FIELD),
+    ("delivery.timeout.ms", OWN_FIELD),
+    ("message.timeout.ms", OWN_FIELD),
+    ("message.max.bytes", OWN_FIELD),
+];
+
+impl Config {
+    /// Checks everything that can be checked without a broker.
+    ///
+    /// # Errors
+    /// The first setting that can't be used.
+    pub fn validate(&self) -> Result<(), ProducerError> {
+        let within = |name: &str, value: u128, low: u128, high: u128, unit: &str| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(setting(name, format!("{value} {unit} is outside of {low} to {high}")))
+        };
+        if self.bootstrap_servers.trim().is_empty() {
+            return Err(setting("bootstrap_servers", "is empty; give at least one host:port".to_owned()));
+        }
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if self.topic.is_empty() || self.topic.len() > 249 || !self.topic.chars().all(legal) {
+            let problem = "must be 1 to 249 of the characters a-z A-Z 0-9 . _ -".to_owned();
+            return Err(setting("topic", problem));
+        }
+        within("queue_events", self.queue_events as u128, 1, budget::MAX_EVENTS as u128, "events")?;
+        within("queue_bytes", self.queue_bytes as u128, 64 * 1024, budget::MAX_BYTES as u128, "bytes")?;
+        within("linger", self.linger.as_millis(), 0, 900_000, "ms")?;
+        within("delivery_timeout", self.delivery_timeout.as_millis(), 1, 2_073_600_000, "ms")?;
+        within("message_max_bytes", self.message_max_bytes as u128, 1_000, 1_000_000_000, "bytes")?;
+        if self.delivery_timeout < self.linger {
+            return Err(setting("delivery_timeout", "is shorter than linger".to_owned()));
+        }
+        for name in self.properties.keys() {
+            if let Some((_, reason)) = RESERVED.iter().find(|(reserved, _)| reserved == name) {
+                return Err(ProducerError::ReservedProperty { name: name.clone(), reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// The same as librdkafka's configuration.
+    pub(crate) fn to_client_config(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        // Below the user's: what only suits.
+        client.set("reconnect.backoff.max.ms", "1000").set("socket.keepalive.enable", "true");
+        for (name, value) in &self.properties {
+            client.set(name, value);
+        }
+        client
+            .set("bootstrap.servers", &self.bootstrap_servers)
+            .set("client.id", &self.client_id)
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("partitioner", "murmur2_random")
+            .set("compression.codec", self.compression.as_str())
+            .set("linger.ms", self.linger.as_millis().to_string())
+            .set("delivery.timeout.ms", self.delivery_timeout.as_millis().to_string())
+            .set("message.max.bytes", self.message_max_bytes.to_string())
+            // librdkafka's own bounds are out of reach: 0 is unlimited, the other one is its maximum in KiB (2 TiB).
+            .set("queue.buffering.max.messages", "0")
+            .set("queue.buffering.max.kbytes", "2147483647")
+            .set_log_level(RDKafkaLogLevel::Info);
+        client
+    }
+}
+
+fn setting(name: &str, problem: String) -> ProducerError {
+    ProducerError::Setting { name: name.to_owned(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::*;
+
+    fn good() -> Config {
+        Config { bootstrap_servers: "127.0.0.1:9092".to_owned(), ..Config::default() }
+    }
+
+    #[test]
+    fn the_default_needs_only_brokers() {
+        good().validate().unwrap();
+        let error = Config::default().validate().unwrap_err().to_string();
+        assert!(error.contains("bootstrap_servers"), "{error}");
+    }
+
+    #[test]
+    fn wrong_values_name_their_setting() {
+        let cases = [
+            (Config { topic: "a b".into(), ..good() }, "topic"),
+            (Config { queue_events: 0, ..good() }, "queue_events"),
+            (Config { queue_bytes: 10, ..good() }, "queue_bytes"),
+            (Config { linger: Duration::from_secs(901), ..good() }, "linger"),
+            (Config { delivery_timeout: Duration::ZERO, ..good() }, "delivery_timeout"),
+            (Config { message_max_bytes: 5, ..good() }, "message_max_bytes"),
+        ];
+        for (config, name) in cases {
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("setting `{name}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_carries_the_contract_can_not_be_overridden() {
+        for (name, _) in RESERVED {
+            let config = Config { properties: [((*name).to_owned(), "1".to_owned())].into(), ..good() };
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+        let config = Config { properties: [("socket.timeout.ms".to_owned(), "1000".to_owned())].into(), ..good() };
+        config.validate().unwrap();
+        assert_eq!(config.to_client_config().get("socket.timeout.ms"), Some("1000"));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let config = Config { properties: [("sasl.password".to_owned(), "hunter2".to_owned())].into(), ..good() };
+        let shown = format!("{config:?}");
+        assert!(shown.contains("sasl.password") && !shown.contains("hunter2"), "{shown}");
+    }
+}

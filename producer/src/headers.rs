@@ -1,0 +1,149 @@
+//! The Kafka headers of an event: CloudEvents 1.0, binary content mode of its Kafka binding
+//! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>), and W3C trace context.
+//!
+//! | header | value |
+//! |---|---|
+//! | `ce_specversion` | `1.0` |
+//! | `ce_id` | the event's id |
+//! | `ce_type` | `auditstream.v1.AuditEvent` for every event: what a router needs to know is which contract the payload follows; the action, which anyone may invent, is in the payload |
+//! | `ce_source` | `/environment/service`, each percent-encoded |
+//! | `ce_time` | when it happened, RFC 3339 |
+//! | `content-type` | `application/avro` |
+//! | `traceparent` | only if the caller gave one |
+
+use std::fmt::Write;
+
+use auditstream_schemas::AuditEvent;
+use rdkafka::message::{Header, OwnedHeaders};
+
+/// The value of `ce_type`.
+pub const CE_TYPE: &str = "auditstream.v1.AuditEvent";
+
+/// Upper bound of what the headers take, without `ce_source`'s text: names, values and their lengths.
+pub(crate) const FIXED_BYTES: usize = 320;
+
+/// A W3C `traceparent` of version 00, such as `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`
+/// (<https://www.w3.org/TR/trace-context/#traceparent-header>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent([u8; 55]);
+
+impl TraceParent {
+    /// Takes the header's text; `None` when it is not a valid version-00 `traceparent`.
+    pub fn parse(text: &str) -> Option<TraceParent> {
+        let bytes: [u8; 55] = text.as_bytes().try_into().ok()?;
+        let hex = |range: std::ops::Range<usize>| {
+            let digits = &bytes[range];
+            digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let some = |range: std::ops::Range<usize>| bytes[range].iter().any(|b| *b != b'0');
+        let dashes = bytes[2] == b'-' && bytes[35] == b'-' && bytes[52] == b'-';
+        let digits = hex(0..2) && hex(3..35) && hex(36..52) && hex(53..55);
+        let valid = dashes && digits && &bytes[..2] == b"00" && some(3..35) && some(36..52);
+        valid.then_some(TraceParent(bytes))
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Makes the headers; keeps its buffers between events.
+#[derive(Debug, Default)]
+pub(crate) struct HeaderWriter {
+    source: String,
+    time: String,
+}
+
+impl HeaderWriter {
+    pub(crate) fn headers(&mut self, event: &AuditEvent, traceparent: Option<&TraceParent>) -> OwnedHeaders {
+        self.source.clear();
+        for part in [&event.environment, &event.service] {
+            self.source.push('/');
+            push_percent_encoded(&mut self.source, part);
+        }
+        self.time.clear();
+        // Writing to a String can't fail.
+        let _ = write!(self.time, "{}", event.occurred_at);
+        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+        let id: &str = event.event_id.hyphenated().encode_lower(&mut id);
+        let mut headers = OwnedHeaders::new_with_capacity(7)
+            .insert(text("ce_specversion", "1.0"))
+            .insert(text("ce_id", id))
+            .insert(text("ce_type", CE_TYPE))
+            .insert(text("ce_source", &self.source))
+            .insert(text("ce_time", &self.time))
+            .insert(text("content-type", "application/avro"));
+        if let Some(traceparent) = traceparent {
+            headers = headers.insert(Header { key: "traceparent", value: Some(traceparent.as_bytes()) });
+        }
+        headers
+    }
+}
+
+fn text<'a>(key: &'a str, value: &'a str) -> Header<'a, &'a str> {
+    Header { key, value: Some(value) }
+}
+
+/// RFC 3986: everything but unreserved characters is encoded.
+fn push_percent_encoded(out: &mut String, part: &str) {
+    for byte in part.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(byte as char);
+        } else {
+            // Writing to a String can't fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use rdkafka::message::Headers;
+
+    use super::*;
+
+    #[test]
+    fn a_traceparent_is_checked() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(TraceParent::parse(good).unwrap().as_bytes(), good.as_bytes());
+        for bad in [
+            "",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00_0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
+            assert_eq!(TraceParent::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn headers_are_cloudevents_binary_mode() {
+        let event = AuditEvent::builder("acme", "über/shop", "order.update", "order", "42").build().unwrap();
+        let mut writer = HeaderWriter::default();
+        for _ in 0..2 {
+            let headers = writer.headers(&event, None);
+            let found: Vec<(String, String)> = headers
+                .iter()
+                .map(|h| (h.key.to_owned(), String::from_utf8(h.value.unwrap().to_vec()).unwrap()))
+                .collect();
+            let expected = [
+                ("ce_specversion", "1.0".to_owned()),
+                ("ce_id", event.event_id.to_string()),
+                ("ce_type", "auditstream.v1.AuditEvent".to_owned()),
+                ("ce_source", "/default/%C3%BCber%2Fshop".to_owned()),
+                ("ce_time", event.occurred_at.to_string()),
+                ("content-type", "application/avro".to_owned()),
+            ];
+            assert_eq!(found, expected.map(|(k, v)| (k.to_owned(), v)));
+            let taken: usize = found.iter().map(|(k, v)| k.len() + v.len() + 4).sum();
+            assert!(taken + 13 + 55 <= FIXED_BYTES + event.service.len() * 3 + event.environment.len() * 3, "{taken}");
+        }
+        let traced = TraceParent::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let headers = writer.headers(&event, traced.as_ref());
+        assert_eq!(headers.get(6).key, "traceparent");
+    }
+}

@@ -1,0 +1,54 @@
+//! The part of auditstream that a service links: hand in an audit event and forget it.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use auditstream_producer::{Config, Producer};
+//! use auditstream_schemas::{Actor, AuditEvent};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let audit = Producer::new(Config { bootstrap_servers: "127.0.0.1:9092".into(), ..Config::default() })?;
+//!
+//! let event = AuditEvent::builder("acme", "shop", "order.update", "order", "42")
+//!     .actor(Actor::user("u-7"))
+//!     .change("/status", Some("\"open\""), Some("\"paid\""))
+//!     .build()?;
+//! audit.record(event)?; // never blocks; gives the event back when it can't be taken
+//!
+//! let login = AuditEvent::builder("acme", "shop", "user.login", "user", "u-7").build()?;
+//! let at = audit.record_acked(login).await?; // every in-sync replica has it
+//! println!("partition {} offset {}", at.partition, at.offset);
+//!
+//! let report = audit.shutdown(Duration::from_secs(10)).await;
+//! assert!(report.all_acked());
+//! # Ok(()) }
+//! ```
+//!
+//! What is promised:
+//! - [`Producer::record`] never blocks, never does I/O, and never throws an event away: it takes it or gives it back
+//!   with the reason. It needs no async runtime.
+//! - Events and bytes on their way are bounded, in one place.
+//! - Events of one entity, handed in by one thread, keep their order on the topic, also across retries.
+//! - An event that was taken is acknowledged by all in-sync replicas, or it is counted, logged (without its content)
+//!   and told to whoever waits for it or observes deliveries.
+//! - [`Producer::flush`], [`Producer::shutdown`] and [`Producer::record_acked`] work in any executor.
+//!
+//! A record's key is [`AuditEvent::key`](auditstream_schemas::AuditEvent::key), its partition the one that Java's
+//! default partitioner takes, its timestamp the moment it is handed to the Kafka client, and its headers are
+//! CloudEvents in binary mode, with [`CE_TYPE`].
+
+mod budget;
+mod config;
+mod delivery;
+mod error;
+mod headers;
+mod producer;
+mod sender;
+mod size;
+mod stats;
+
+pub use config::{Compression, Config};
+pub use delivery::{Delivery, Observer};
+pub use error::{DeliveryError, DeliveryFailure, FailReason, ProducerError, RejectReason, Rejected};
+pub use headers::{CE_TYPE, TraceParent};
+pub use producer::{Producer, RecordOptions};
+pub use stats::{Failures, Rejections, Report, Stats};

@@ -1,0 +1,263 @@
+//! The handle that a service holds. See the crate's documentation for an example.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use auditstream_schemas::{AuditEvent, ProducerStamp};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::ThreadedProducer;
+use tokio::sync::oneshot;
+
+use crate::budget::{Budget, NoRoom};
+use crate::config::Config;
+use crate::delivery::{Ack, Context, Delivery, Observer, Shared, shut_down};
+use crate::error::{DeliveryError, ProducerError, RejectReason, Rejected};
+use crate::headers::TraceParent;
+use crate::sender::{Message, Queued, Sender, Wait};
+use crate::size::Size;
+use crate::stats::{Report, Stats};
+
+/// Publishes audit events. Cheap to clone; all clones share one queue, one background thread and one bound.
+#[derive(Debug, Clone)]
+pub struct Producer {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Message>,
+    sender_thread: Thread,
+    message_limit: usize,
+    producer_id_len: usize,
+    drop_deadline: Duration,
+}
+
+/// What may be said about one event beside itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RecordOptions {
+    /// The trace context of the request, written as the record's `traceparent` header.
+    pub traceparent: Option<TraceParent>,
+}
+
+impl Producer {
+    /// Makes a producer. Does not connect yet: an unreachable broker shows in the deliveries.
+    ///
+    /// # Errors
+    /// A setting that can't be used; no thread to be had.
+    pub fn new(config: Config) -> Result<Producer, ProducerError> {
+        Producer::start(config, None)
+    }
+
+    /// The same, with a function that hears the fate of each event that was taken.
+    ///
+    /// # Errors
+    /// As [`Producer::new`].
+    pub fn with_observer(config: Config, observer: Box<Observer>) -> Result<Producer, ProducerError> {
+        Producer::start(config, Some(observer))
+    }
+
+    fn start(config: Config, observer: Option<Box<Observer>>) -> Result<Producer, ProducerError> {
+        config.validate()?;
+        let client_config = config.to_client_config();
+        let shared = Arc::new(Shared::new(Budget::new(config.queue_events, config.queue_bytes), observer));
+        let context = Context::new(Arc::clone(&shared));
+        let client = ThreadedProducer::from_config_and_context(&client_config, context).map_err(client_error)?;
+        let stamp = ProducerStamp { id: config.producer_id.unwrap_or_else(host_name), epoch: next_epoch(), seq: 1 };
+        let producer_id_len = stamp.id.len();
+        let (queue, receiver) = mpsc::channel();
+        let sender = Sender {
+            queue: receiver,
+            shared: Arc::clone(&shared),
+            client,
+            client_config,
+            topic: config.topic,
+            framing: config.framing,
+            stamp,
+        };
+        let thread = thread::Builder::new()
+            .name("audit-sender".to_owned())
+            .spawn(move || sender.run())
+            .map_err(ProducerError::Thread)?;
+        Ok(Producer {
+            handle: Arc::new(Handle {
+                shared,
+                queue,
+                sender_thread: thread.thread().clone(),
+                message_limit: config.message_max_bytes,
+                producer_id_len,
+                drop_deadline: config.drop_deadline,
+            }),
+        })
+    }
+
+    /// Hands in an event. Never blocks and does no I/O; needs no async runtime.
+    ///
+    /// # Errors
+    /// The event itself, with the reason.
+    pub fn record(&self, event: AuditEvent) -> Result<(), Rejected> {
+        self.handle.take(event, RecordOptions::default(), None)
+    }
+
+    /// The same, with something to say beside the event.
+    ///
+    /// # Errors
+    /// The event itself, with the reason.
+    pub fn record_with(&self, event: AuditEvent, options: RecordOptions) -> Result<(), Rejected> {
+        self.handle.take(event, options, None)
+    }
+
+    /// Hands in an event and waits until every in-sync replica has it: the critical path.
+    ///
+    /// The event is handed in at the first poll. Dropping the future afterwards does not take it back.
+    ///
+    /// # Errors
+    /// The event itself, when it was not taken; otherwise why Kafka did not acknowledge it. After a time-out or a
+    /// shutdown a broker may have it all the same: sending the same event again is safe, as its id makes it one row.
+    pub async fn record_acked(&self, event: AuditEvent) -> Result<Delivery, DeliveryError> {
+        let (ack, outcome) = oneshot::channel();
+        self.handle.take(event, RecordOptions::default(), Some(ack))?;
+        // Somebody waits: do not leave the event to the next tick.
+        self.handle.sender_thread.unpark();
+        match outcome.await {
+            Ok(outcome) => Ok(outcome?),
+            Err(_) => Err(DeliveryError::Failed(shut_down())),
+        }
+    }
+
+    /// Waits until each event taken before this call is decided, or until the deadline. New events may be handed in
+    /// meanwhile.
+    pub fn flush(&self, deadline: Duration) -> impl Future<Output = Report> + Send + 'static {
+        self.handle.wait(deadline, Message::Flush)
+    }
+
+    /// Takes no more events, waits until everything taken is decided, and gives up what is left at the deadline.
+    /// Applies to all clones. 10 s is a good deadline.
+    pub fn shutdown(&self, deadline: Duration) -> impl Future<Output = Report> + Send + 'static {
+        self.handle.shared.budget.close();
+        self.handle.wait(deadline, Message::Close)
+    }
+
+    /// The counters now.
+    pub fn stats(&self) -> Stats {
+        self.handle.shared.counters.stats(&self.handle.shared.budget)
+    }
+}
+
+impl Handle {
+    fn take(&self, event: AuditEvent, options: RecordOptions, ack: Option<Ack>) -> Result<(), Rejected> {
+        if let Err(error) = event.validate() {
+            return Err(self.reject(event, RejectReason::Invalid(error)));
+        }
+        let size = Size::of(&event, self.producer_id_len);
+        if size.message > self.message_limit {
+            let reason = RejectReason::TooLarge { bytes: size.message, limit: self.message_limit };
+            return Err(self.reject(event, reason));
+        }
+        let permit = match self.shared.budget.take(size.memory) {
+            Ok(permit) => permit,
+            Err(NoRoom::Full { events, bytes }) => {
+                return Err(self.reject(event, RejectReason::QueueFull { events, bytes }));
+            }
+            Err(NoRoom::Closed) => return Err(self.reject(event, RejectReason::ShutDown)),
+        };
+        let queued = Queued { event, traceparent: options.traceparent, ack, permit };
+        self.shared.counters.submitted();
+        match self.queue.send(Message::Event(queued)) {
+            Err(mpsc::SendError(Message::Event(queued))) => {
+                // The thread is gone; it gave up waiting for this very call.
+                self.shared.counters.not_submitted();
+                Err(self.reject(queued.event, RejectReason::ShutDown))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn reject(&self, event: AuditEvent, reason: RejectReason) -> Rejected {
+        self.shared.counters.rejected(&reason);
+        Rejected { event: Box::new(event), reason }
+    }
+
+    /// Asks the background thread for a report; it also keeps the deadline.
+    fn wait(&self, deadline: Duration, message: fn(Wait) -> Message) -> impl Future<Output = Report> + Send + 'static {
+        let (reply, report) = oneshot::channel();
+        self.ask(
+            deadline,
+            Box::new(move |report| {
+                // Nobody may be waiting any more.
+                let _ = reply.send(report);
+            }),
+            message,
+        );
+        let shared = Arc::clone(&self.shared);
+        async move {
+            match report.await {
+                Ok(report) => report,
+                // The thread has ended: everything is decided already.
+                Err(_) => shared.counters.report(&shared.budget, shared.budget.events() == 0),
+            }
+        }
+    }
+
+    fn ask(&self, deadline: Duration, reply: Box<dyn FnOnce(Report) + Send>, message: fn(Wait) -> Message) {
+        let now = Instant::now();
+        // A deadline beyond the clock's range is as good as a year.
+        let deadline = now.checked_add(deadline).unwrap_or(now + Duration::from_secs(31_536_000));
+        // An error means that the thread has ended; dropping the reply tells the one who waits.
+        let _ = self.queue.send(message(Wait { deadline, reply }));
+        self.sender_thread.unpark();
+    }
+}
+
+impl Drop for Handle {
+    /// Without a shutdown before: drains for `drop_deadline` at most, and logs what was lost. Blocks meanwhile.
+    fn drop(&mut self) {
+        self.shared.budget.close();
+        let (reply, report) = mpsc::channel();
+        self.ask(
+            self.drop_deadline,
+            Box::new(move |report| {
+                // The receiver stays until the answer.
+                let _ = reply.send(report);
+            }),
+            Message::Close,
+        );
+        if let Ok(report) = report.recv() {
+            let lost = report.failed.get(crate::FailReason::ShutDown) + report.outstanding;
+            if lost > 0 {
+                tracing::error!(lost, "the producer was dropped before its events were acknowledged");
+            }
+        }
+    }
+}
+
+/// librdkafka's complaint about a property, without the value, which may be a secret.
+fn client_error(error: KafkaError) -> ProducerError {
+    match error {
+        KafkaError::ClientConfig(_, problem, name, value) => {
+            let problem = if value.is_empty() { problem } else { problem.replace(&value, "...") };
+            ProducerError::Setting { name, problem }
+        }
+        other => ProducerError::Setting { name: "properties".to_owned(), problem: other.to_string() },
+    }
+}
+
+/// Microseconds since 1970, and always above the one before in this process.
+fn next_epoch() -> i64 {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64;
+    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1)));
+    last.map_or(now, |last| now.max(last + 1))
+}
+
+/// The kernel's name for this machine; in Kubernetes the pod's.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "unknown-host".to_owned() } else { name.to_owned() }
+}

@@ -1,0 +1,220 @@
+//! Records to Arrow columns: the hot path.
+//!
+//! Each record passes the guard first (`guard.rs`) and is then decoded by arrow-avro into the columns of its writer's
+//! lane, resolved to the reader schema. One bad record costs only itself:
+//! - the decoder of a lane never sees a frame, so that another writer's record can't end its batch;
+//! - should arrow-avro refuse a record that the guard passed, it is left with half a row. The lane keeps the bodies it
+//!   took, so it starts a new decoder, decodes them again and seals them: each record is decoded twice at the most.
+
+use std::mem;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_avro::reader::{Decoder, DecoderMode, ReaderBuilder};
+use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore};
+use arrow_schema::ArrowError;
+
+use crate::framing::{Poison, PoisonCode, Position, WriterId, split};
+use crate::schemas::{AUDIT_EVENT_V1, Known, Schemas};
+
+/// A lane is sealed at this many rows (arrow-avro's builders grow as needed: nothing is allocated ahead).
+const LANE_ROWS: usize = 1 << 20;
+/// A lane is sealed at this many bytes: Arrow's 32-bit string offsets hold twice that.
+const LANE_BYTES: usize = 1 << 30;
+
+/// Decoded events of one writer schema, in the order they were pushed.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// The events as columns, in the shape of the reader schema ([`Schemas::arrow_schema`]).
+    pub batch: RecordBatch,
+    /// Where each row comes from.
+    pub positions: Vec<Position>,
+}
+
+/// The decoder failed in a way that no single record explains. Nothing of the batch is given out; the worker stops.
+#[derive(Debug, thiserror::Error)]
+#[error("arrow-avro could not finish a batch of {rows} events of schema {writer}")]
+pub struct DecodeFault {
+    /// The writer schema.
+    pub writer: WriterId,
+    /// Rows in the batch.
+    pub rows: usize,
+    /// What arrow-avro says.
+    #[source]
+    pub source: ArrowError,
+}
+
+/// Collects records into Arrow batches.
+#[derive(Debug)]
+pub struct BatchDecoder {
+    schemas: Arc<Schemas>,
+    lanes: Vec<Lane>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl BatchDecoder {
+    /// An empty decoder for the known schemas.
+    pub fn new(schemas: Arc<Schemas>) -> Self {
+        Self { schemas, lanes: Vec::new(), rows: 0, bytes: 0 }
+    }
+
+    /// Takes one record, or says why it can't be stored. A refused record leaves no trace.
+    ///
+    /// # Errors
+    /// The record is poison.
+    pub fn push(&mut self, record: &[u8], at: Position) -> Result<(), Poison> {
+        let (id, body) = split(record)?;
+        let lane = self.lane(id)?;
+        lane.known.guard.check(body)?;
+        lane.push(body, at)?;
+        self.rows += 1;
+        self.bytes += record.len();
+        Ok(())
+    }
+
+    /// Events taken since the last [`BatchDecoder::finish`].
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes of the records taken since the last [`BatchDecoder::finish`], frames included.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Gives out what was taken, and starts anew: one batch per writer schema. Only a batch of more than 1 Mi events or
+    /// 1 GiB, or one in which arrow-avro refused a record, comes in several parts, in push order.
+    ///
+    /// # Errors
+    /// The decoder failed as a whole; all that was taken is gone and must be read again.
+    pub fn finish(&mut self) -> Result<Vec<Decoded>, DecodeFault> {
+        self.rows = 0;
+        self.bytes = 0;
+        let mut done = Vec::with_capacity(self.lanes.len());
+        let mut fault = None;
+        for lane in &mut self.lanes {
+            if let Err(e) = lane.seal() {
+                fault = Some(e);
+            }
+            done.append(&mut lane.sealed);
+        }
+        match fault {
+            None => Ok(done),
+            Some(fault) => {
+                // What the other lanes hold is dropped with them: the worker reads it again.
+                self.lanes.clear();
+                Err(fault)
+            }
+        }
+    }
+
+    fn lane(&mut self, id: WriterId) -> Result<&mut Lane, Poison> {
+        let index = match self.lanes.iter().position(|lane| lane.id == id) {
+            Some(index) => index,
+            None => {
+                self.lanes.push(Lane::open(id, &self.schemas)?);
+                self.lanes.len() - 1
+            }
+        };
+        Ok(&mut self.lanes[index])
+    }
+}
+
+/// The records of one writer.
+#[derive(Debug)]
+struct Lane {
+    id: WriterId,
+    known: Arc<Known>,
+    decoder: Decoder,
+    positions: Vec<Position>,
+    /// The bodies the decoder took, one after the other, and where each ends.
+    bodies: Vec<u8>,
+    ends: Vec<usize>,
+    sealed: Vec<Decoded>,
+}
+
+impl Lane {
+    fn open(id: WriterId, schemas: &Schemas) -> Result<Self, Poison> {
+        let known = schemas.get(id).ok_or_else(|| unknown_schema(id))?.clone();
+        let decoder = new_decoder(known.json()).map_err(|e| unresolvable(id, &e))?;
+        Ok(Self { id, known, decoder, positions: Vec::new(), bodies: Vec::new(), ends: Vec::new(), sealed: Vec::new() })
+    }
+
+    fn push(&mut self, body: &[u8], at: Position) -> Result<(), Poison> {
+        if self.positions.len() >= LANE_ROWS || self.bodies.len() + body.len() > LANE_BYTES {
+            self.seal().map_err(|fault| unresolvable(self.id, &fault.source))?;
+        }
+        match self.decoder.decode(body) {
+            Ok(consumed) if consumed == body.len() => {
+                self.positions.push(at);
+                self.bodies.extend_from_slice(body);
+                self.ends.push(self.bodies.len());
+                Ok(())
+            }
+            refused => {
+                let reason = match refused {
+                    Ok(consumed) => ArrowError::AvroError(format!("consumed {consumed} of {} bytes", body.len())),
+                    Err(e) => e.into(),
+                };
+                self.restore().map_err(|e| unresolvable(self.id, &e))?;
+                Err(unresolvable(self.id, &reason))
+            }
+        }
+    }
+
+    /// A new decoder that holds the rows of the old one, which holds half a row too many; sealed at once, so that no
+    /// record is decoded a third time.
+    #[cold]
+    fn restore(&mut self) -> Result<(), ArrowError> {
+        self.decoder = new_decoder(self.known.json())?;
+        let mut start = 0;
+        for end in &self.ends {
+            self.decoder.decode(&self.bodies[start..*end])?;
+            start = *end;
+        }
+        self.seal().map_err(|fault| fault.source)
+    }
+
+    fn seal(&mut self) -> Result<(), DecodeFault> {
+        let rows = self.positions.len();
+        if rows == 0 {
+            return Ok(());
+        }
+        let fault = |source| DecodeFault { writer: self.id, rows, source };
+        let Some(batch) = self.decoder.flush().map_err(|e| fault(e.into()))? else {
+            return Err(fault(ArrowError::AvroError("no batch".to_owned())));
+        };
+        if batch.num_rows() != rows {
+            return Err(fault(ArrowError::AvroError(format!("{} rows", batch.num_rows()))));
+        }
+        self.sealed.push(Decoded { batch, positions: mem::take(&mut self.positions) });
+        self.bodies.clear();
+        self.ends.clear();
+        Ok(())
+    }
+}
+
+/// The poison of a schema id that nobody knows here.
+pub(crate) fn unknown_schema(id: WriterId) -> Poison {
+    Poison::new(PoisonCode::UnknownSchema, format!("no schema is known under {id}"))
+}
+
+/// The poison of a record that a decoder refuses although the guard passed it.
+fn unresolvable(id: WriterId, reason: &ArrowError) -> Poison {
+    Poison::new(PoisonCode::Unresolvable, format!("events of schema {id} can't be read here: {reason}"))
+}
+
+/// arrow-avro's decoder for bare bodies of one writer schema, resolved to the reader schema.
+pub(crate) fn new_decoder(writer_json: &str) -> Result<Decoder, ArrowError> {
+    let id = Fingerprint::Id(0);
+    let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);
+    store.set(id, AvroSchema::new(writer_json.to_owned()))?;
+    ReaderBuilder::new()
+        .with_writer_schema_store(store)
+        .with_active_fingerprint(id)
+        .with_reader_schema(AvroSchema::new(AUDIT_EVENT_V1.to_owned()))
+        .with_decoder_mode(DecoderMode::UnframedDatum)
+        .with_batch_size(LANE_ROWS)
+        .build_decoder()
+}

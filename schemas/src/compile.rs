@@ -1,0 +1,386 @@
+//! From a writer schema (and the reader schema it is read as) to a [`Guard`].
+//!
+//! The reader schema decides what a value must also be: which enum symbols and union branches have a place, that bytes
+//! read as a string are UTF-8, and the rules of the fields without which an event can't be stored.
+
+use std::collections::HashMap;
+
+use apache_avro::Schema;
+use apache_avro::schema::{InnerDecimalSchema, Name, NamespaceRef, RecordSchema, ResolvedSchema, UuidSchema};
+
+use crate::guard::{Branch, Guard, MAX_DEPTH, Op, Step};
+
+/// Values in a flattened schema, at the most.
+const MAX_STEPS: usize = 10_000;
+/// Fields of the event whose strings may not be empty.
+const REQUIRED: [&str; 5] = ["tenant_id", "service", "action", "entity_type", "entity_id"];
+
+impl Guard {
+    /// Compiles the guard of a writer schema; the reader schema has no recursive types.
+    ///
+    /// # Errors
+    /// Why events of this schema can never be read, with the path.
+    pub(crate) fn compile(writer: &Schema, reader: &Schema) -> Result<Self, String> {
+        let Schema::Record(event) = writer else {
+            return Err("the schema is not a record".to_owned());
+        };
+        let names = |schema| ResolvedSchema::new(schema).map_err(|e| e.to_string());
+        let writer_names = names(writer)?;
+        let reader_names = names(reader)?;
+        let mut compiler = Compiler {
+            writer_names: writer_names.get_names(),
+            reader_names: reader_names.get_names(),
+            open: Vec::new(),
+            numbers: HashMap::new(),
+            named: Vec::new(),
+            steps: 0,
+        };
+        let mut root = Vec::new();
+        compiler.record(event, Some(reader), "", &mut root)?;
+        let named = compiler.named.into_iter().map(Vec::into_boxed_slice).collect();
+        Ok(Self { root: root.into_boxed_slice(), named })
+    }
+}
+
+type Names<'s> = HashMap<Name, &'s Schema>;
+
+struct Compiler<'s> {
+    writer_names: &'s Names<'s>,
+    reader_names: &'s Names<'s>,
+    /// Full names of the records being laid flat right now.
+    open: Vec<String>,
+    /// Numbers of the records that contain themselves.
+    numbers: HashMap<String, usize>,
+    named: Vec<Vec<Step>>,
+    steps: usize,
+}
+
+impl<'s> Compiler<'s> {
+    fn record(
+        &mut self,
+        record: &'s RecordSchema,
+        reader: Option<&'s Schema>,
+        path: &str,
+        out: &mut Vec<Step>,
+    ) -> Result<(), String> {
+        let reader = match reader {
+            Some(Schema::Record(reader)) => Some(reader),
+            Some(_) => return Err(at(path, "a record, but the reader schema has no record there")),
+            None => None,
+        };
+        let top = path.is_empty() && self.open.is_empty();
+        self.open.push(record.name.fullname(None));
+        if self.open.len() > MAX_DEPTH as usize {
+            return Err(at(path, "records nested too deep"));
+        }
+        for field in &record.fields {
+            let target = reader.and_then(|reader| {
+                let by_name = reader.fields.iter().find(|r| r.name == field.name);
+                by_name.or_else(|| reader.fields.iter().find(|r| r.aliases.contains(&field.name)))
+            });
+            let rule = target.filter(|_| top).map_or(Rule::None, |t| Rule::of(&t.name));
+            let field_path = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
+            self.value(&field.schema, target.map(|t| &t.schema), rule, &field_path, out)?;
+        }
+        self.open.pop();
+        Ok(())
+    }
+
+    fn value(
+        &mut self,
+        writer: &'s Schema,
+        reader: Option<&'s Schema>,
+        rule: Rule,
+        path: &str,
+        out: &mut Vec<Step>,
+    ) -> Result<(), String> {
+        let reader = reader.map(|r| self.reader_type(r));
+        // A reader's union takes a writer's plain value into the branch that fits.
+        let reader = match (writer, reader) {
+            (Schema::Union(_), reader) => reader,
+            (plain, Some(union @ Schema::Union(_))) => Some(self.branch_for(plain, union).unwrap_or(union)),
+            (_, reader) => reader,
+        };
+        let op = match writer {
+            Schema::Ref { name } => return self.named(name, reader, rule, path, out),
+            Schema::Record(record) => return self.record(record, reader, path, out),
+            Schema::Null => Op::Null,
+            Schema::Boolean => Op::Boolean,
+            Schema::Int | Schema::Date | Schema::TimeMillis => rule.only(Rule::None, Op::Int, path)?,
+            Schema::TimestampMicros | Schema::Long => match rule {
+                Rule::Time => Op::Time,
+                rule => rule.only(Rule::None, Op::Long, path)?,
+            },
+            Schema::TimeMicros
+            | Schema::TimestampMillis
+            | Schema::TimestampNanos
+            | Schema::LocalTimestampMillis
+            | Schema::LocalTimestampMicros
+            | Schema::LocalTimestampNanos => rule.only(Rule::None, Op::Long, path)?,
+            Schema::Float => Op::Skip(4),
+            Schema::Double => Op::Skip(8),
+            Schema::Fixed(fixed) | Schema::Duration(fixed) => Op::Skip(fixed.size),
+            Schema::Uuid(UuidSchema::Fixed(fixed)) => Op::Skip(fixed.size),
+            Schema::Decimal(decimal) => match &decimal.inner {
+                InnerDecimalSchema::Fixed(fixed) => Op::Skip(fixed.size),
+                InnerDecimalSchema::Bytes => Op::Bytes,
+            },
+            Schema::BigDecimal | Schema::Uuid(UuidSchema::Bytes) => Op::Bytes,
+            Schema::Bytes | Schema::String | Schema::Uuid(UuidSchema::String) => text(writer, reader, rule),
+            Schema::Enum(writer) => Op::Enum(match reader {
+                Some(Schema::Enum(reader)) => {
+                    writer.symbols.iter().map(|s| reader.default.is_some() || reader.symbols.contains(s)).collect()
+                }
+                _ => vec![true; writer.symbols.len()].into_boxed_slice(),
+            }),
+            Schema::Array(array) => {
+                let items = match reader {
+                    Some(Schema::Array(reader)) => Some(&*reader.items),
+                    _ => None,
+                };
+                let items = self.nested(&array.items, items)?;
+                Op::Array { min_item_len: items.iter().map(min_len).sum(), items }
+            }
+            Schema::Map(map) => {
+                let values = match reader {
+                    Some(Schema::Map(reader)) => Some(&*reader.types),
+                    _ => None,
+                };
+                Op::Map { values: self.nested(&map.types, values)? }
+            }
+            Schema::Union(union) => self.union(union.variants(), reader, rule)?,
+        };
+        self.push(Step { op, path: path.into() }, out)
+    }
+
+    /// Types used twice are laid flat twice: bounded, so that a small schema can't grow into a huge guard.
+    fn push(&mut self, step: Step, out: &mut Vec<Step>) -> Result<(), String> {
+        self.steps += 1;
+        if self.steps > MAX_STEPS {
+            return Err(at(&step.path, "the schema has too many fields"));
+        }
+        out.push(step);
+        Ok(())
+    }
+
+    fn nested(&mut self, writer: &'s Schema, reader: Option<&'s Schema>) -> Result<Box<[Step]>, String> {
+        self.nested_rule(writer, reader, Rule::None)
+    }
+
+    fn nested_rule(
+        &mut self,
+        writer: &'s Schema,
+        reader: Option<&'s Schema>,
+        rule: Rule,
+    ) -> Result<Box<[Step]>, String> {
+        let mut steps = Vec::new();
+        self.value(writer, reader, rule, "", &mut steps)?;
+        Ok(steps.into_boxed_slice())
+    }
+
+    fn union(&mut self, branches: &'s [Schema], reader: Option<&'s Schema>, rule: Rule) -> Result<Op, String> {
+        if rule == Rule::None && self.all_readable(branches, reader) {
+            match branches {
+                [Schema::Null, Schema::String] => return Ok(Op::OptionalText { null: 0 }),
+                [Schema::String, Schema::Null] => return Ok(Op::OptionalText { null: 2 }),
+                _ => {}
+            }
+        }
+        let mut compiled = Vec::with_capacity(branches.len());
+        for branch in branches {
+            let target = reader.map(|reader| match reader {
+                Schema::Union(_) => self.branch_for(branch, reader),
+                plain => fits(self.writer_type(branch), plain, true).then_some(plain),
+            });
+            compiled.push(match target {
+                None => Branch::Read(self.nested(branch, None)?),
+                Some(Some(target)) => Branch::Read(self.nested_rule(branch, Some(target), rule)?),
+                Some(None) if rule != Rule::None && *branch == Schema::Null => Branch::NullOfRequired,
+                Some(None) => Branch::Unreadable,
+            });
+        }
+        Ok(Op::Union(compiled.into_boxed_slice()))
+    }
+
+    /// A reference to a record, an enum or a fixed defined elsewhere in the writer schema.
+    fn named(
+        &mut self,
+        name: &Name,
+        reader: Option<&'s Schema>,
+        rule: Rule,
+        path: &str,
+        out: &mut Vec<Step>,
+    ) -> Result<(), String> {
+        let Some(target) = self.writer_names.get(name).copied() else {
+            return Err(at(path, "a name that the schema does not define"));
+        };
+        let full = name.fullname(NamespaceRef::None);
+        if !self.open.contains(&full) {
+            return self.value(target, reader, rule, path, out);
+        }
+        // It contains itself: compiled once by number, and walked with a bound on depth. What the reader makes of it
+        // is not known here; a reader schema without recursive types can only skip it.
+        let number = match self.numbers.get(&full) {
+            Some(number) => *number,
+            None => {
+                let number = self.named.len();
+                self.numbers.insert(full.clone(), number);
+                self.named.push(Vec::new());
+                let open = std::mem::take(&mut self.open);
+                let mut steps = Vec::new();
+                if let Schema::Record(record) = target {
+                    self.open.push(String::new());
+                    self.record(record, None, "", &mut steps)?;
+                }
+                self.open = open;
+                self.named[number] = steps;
+                number
+            }
+        };
+        self.push(Step { op: Op::Named(number), path: path.into() }, out)
+    }
+
+    fn all_readable(&self, branches: &'s [Schema], reader: Option<&'s Schema>) -> bool {
+        reader.is_none_or(|reader| branches.iter().all(|b| self.branch_for(b, reader).is_some()))
+    }
+
+    fn reader_type(&self, schema: &'s Schema) -> &'s Schema {
+        match schema {
+            Schema::Ref { name } => self.reader_names.get(name).copied().unwrap_or(schema),
+            other => other,
+        }
+    }
+
+    fn writer_type(&self, schema: &'s Schema) -> &'s Schema {
+        match schema {
+            Schema::Ref { name } => self.writer_names.get(name).copied().unwrap_or(schema),
+            other => other,
+        }
+    }
+
+    /// The reader's branch for a writer's type: the same type first, then one it may be promoted to.
+    fn branch_for(&self, writer: &'s Schema, reader: &'s Schema) -> Option<&'s Schema> {
+        let Schema::Union(union) = reader else { return None };
+        let writer = self.writer_type(writer);
+        let find = |promoted| union.variants().iter().map(|r| self.reader_type(r)).find(|r| fits(writer, r, promoted));
+        find(false).or_else(|| find(true))
+    }
+}
+
+/// What the table demands of a field beyond its type.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    None,
+    Uuid,
+    Time,
+    Required,
+}
+
+impl Rule {
+    fn of(field: &str) -> Self {
+        match field {
+            "event_id" => Self::Uuid,
+            "occurred_at" => Self::Time,
+            name if REQUIRED.contains(&name) => Self::Required,
+            _ => Self::None,
+        }
+    }
+
+    fn only(self, allowed: Self, op: Op, path: &str) -> Result<Op, String> {
+        if self == allowed { Ok(op) } else { Err(at(path, "a type or logical type that is not the reader's")) }
+    }
+}
+
+fn text(writer: &Schema, reader: Option<&Schema>, rule: Rule) -> Op {
+    let read_as_text = matches!(reader, Some(Schema::String | Schema::Uuid(UuidSchema::String)));
+    match rule {
+        Rule::Uuid => Op::Uuid,
+        Rule::Required => Op::RequiredText,
+        _ if *writer == Schema::Bytes && !read_as_text => Op::Bytes,
+        _ => Op::Text,
+    }
+}
+
+/// The fewest bytes a value takes.
+fn min_len(step: &Step) -> usize {
+    match &step.op {
+        Op::Null => 0,
+        Op::Skip(len) => *len,
+        Op::Uuid => 37,
+        Op::RequiredText => 2,
+        // A record that contains itself does so through a union, an array or a map.
+        _ => 1,
+    }
+}
+
+/// Whether a reader's type takes a writer's, exactly or by the specification's promotions
+/// (<https://avro.apache.org/docs/1.12.0/specification/#schema-resolution>).
+fn fits(writer: &Schema, reader: &Schema, promoted: bool) -> bool {
+    let (w, r) = (Shape::of(writer), Shape::of(reader));
+    w == r
+        || promoted
+            && matches!(
+                (w, r),
+                (Shape::Int, Shape::Long | Shape::Float | Shape::Double)
+                    | (Shape::Long, Shape::Float | Shape::Double)
+                    | (Shape::Float, Shape::Double)
+                    | (Shape::Text, Shape::Bytes)
+                    | (Shape::Bytes, Shape::Text)
+            )
+}
+
+/// A type without its logical type.
+#[derive(PartialEq, Eq)]
+enum Shape {
+    Null,
+    Boolean,
+    Int,
+    Long,
+    Float,
+    Double,
+    Bytes,
+    Text,
+    Fixed,
+    Enum,
+    Array,
+    Map,
+    Record,
+    Other,
+}
+
+impl Shape {
+    fn of(schema: &Schema) -> Self {
+        match schema {
+            Schema::Null => Self::Null,
+            Schema::Boolean => Self::Boolean,
+            Schema::Int | Schema::Date | Schema::TimeMillis => Self::Int,
+            Schema::Long
+            | Schema::TimeMicros
+            | Schema::TimestampMillis
+            | Schema::TimestampMicros
+            | Schema::TimestampNanos
+            | Schema::LocalTimestampMillis
+            | Schema::LocalTimestampMicros
+            | Schema::LocalTimestampNanos => Self::Long,
+            Schema::Float => Self::Float,
+            Schema::Double => Self::Double,
+            Schema::Bytes | Schema::BigDecimal | Schema::Uuid(UuidSchema::Bytes) => Self::Bytes,
+            Schema::String | Schema::Uuid(UuidSchema::String) => Self::Text,
+            Schema::Fixed(_) | Schema::Duration(_) | Schema::Uuid(UuidSchema::Fixed(_)) => Self::Fixed,
+            Schema::Decimal(decimal) => match decimal.inner {
+                InnerDecimalSchema::Fixed(_) => Self::Fixed,
+                InnerDecimalSchema::Bytes => Self::Bytes,
+            },
+            Schema::Enum(_) => Self::Enum,
+            Schema::Array(_) => Self::Array,
+            Schema::Map(_) => Self::Map,
+            Schema::Record(_) => Self::Record,
+            Schema::Union(_) | Schema::Ref { .. } => Self::Other,
+        }
+    }
+}
+
+fn at(path: &str, what: &str) -> String {
+    let path = if path.is_empty() { "the schema" } else { path };
+    format!("{path}: {what}")
+}

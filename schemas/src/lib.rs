@@ -1,0 +1,37 @@
+//! The audit event: its model, its Avro schema, and its way to bytes and back.
+//!
+//! - [`AuditEvent::builder`] makes an event and refuses a bad one with all problems at once.
+//! - [`encode`] writes it, framed for a laptop ([`Framing::SingleObject`]) or a schema registry ([`Framing::Confluent`]).
+//! - [`BatchDecoder`] turns records into Arrow batches, the consumer's hot path; [`decode`] turns one into an event.
+//! - [`content_hash`] says whether two records are the same event.
+//!
+//! Promises: an event that [`AuditEvent::validate`] accepts comes back equal from both decoders, with one hash; a record
+//! that no event was written to is [`Poison`] with a stable code, in bounded memory and time, without a panic, and never at
+//! its neighbours' cost.
+
+mod batch;
+mod builder;
+mod compile;
+mod decode;
+mod encode;
+mod event;
+mod framing;
+mod guard;
+mod hash;
+mod json;
+mod json_text;
+mod schemas;
+mod validate;
+
+pub use batch::{BatchDecoder, DecodeFault, Decoded};
+pub use builder::EventBuilder;
+pub use decode::decode;
+pub use encode::{encode, encoded_len};
+pub use event::{
+    Actor, ActorKind, AuditEvent, Change, NotATime, Operation, Outcome, Priority, ProducerStamp, Timestamp,
+    UnknownSymbol,
+};
+pub use framing::{Framing, Poison, PoisonCode, Position, WriterId, split};
+pub use hash::{HASH_BYTES, ShapeFault, content_hash, content_hash_of};
+pub use schemas::{AUDIT_EVENT_V1, Known, SchemaError, Schemas, V1_FINGERPRINT};
+pub use validate::{EventError, Problem, limits};

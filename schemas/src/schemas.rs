@@ -1,0 +1,115 @@
+//! The writer schemas a reader knows, each proven at the door: parsed, resolvable to the reader schema, and compiled
+//! to a guard. What is in here decodes; what does not is refused when it is added, with the reason.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use apache_avro::Schema;
+use arrow_schema::SchemaRef;
+
+use crate::batch::{new_decoder, unknown_schema};
+use crate::framing::{Poison, WriterId, split};
+use crate::guard::Guard;
+
+/// The reader schema, and the writer schema of [`crate::encode`]: `schemas/avro/audit_event.v1.avsc`.
+pub const AUDIT_EVENT_V1: &str = include_str!("../avro/audit_event.v1.avsc");
+
+/// CRC-64-AVRO of the parsing canonical form of [`AUDIT_EVENT_V1`] (a test compares).
+pub const V1_FINGERPRINT: u64 = 0x0e1d_bc26_200f_999f;
+
+/// The writer schemas known here.
+#[derive(Clone, Debug)]
+pub struct Schemas {
+    reader: Arc<Schema>,
+    arrow: SchemaRef,
+    known: HashMap<WriterId, Arc<Known>>,
+}
+
+/// One writer schema.
+#[derive(Debug)]
+pub struct Known {
+    json: String,
+    pub(crate) writer: Schema,
+    pub(crate) guard: Guard,
+}
+
+impl Known {
+    /// The schema's JSON text as it was added.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+}
+
+/// Why a writer schema can't be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SchemaError {
+    /// The text is no Avro schema.
+    #[error("not a valid Avro schema")]
+    Parse(#[source] Box<apache_avro::Error>),
+    /// The schema is valid, but events written with it can't be read as the current event.
+    #[error("events of this schema can't be read as {reader}: {reason}")]
+    Incompatible {
+        /// The reader schema's full name.
+        reader: String,
+        /// The path and the rule.
+        reason: String,
+    },
+}
+
+impl Schemas {
+    /// Schema v1 under its fingerprint: what a laptop needs, without a registry.
+    ///
+    /// # Errors
+    /// None in a build whose tests pass: the schema is compiled in.
+    pub fn builtin() -> Result<Self, SchemaError> {
+        let reader = Schema::parse_str(AUDIT_EVENT_V1).map_err(|e| SchemaError::Parse(Box::new(e)))?;
+        let mut schemas =
+            Self { reader: Arc::new(reader), arrow: Arc::new(arrow_schema::Schema::empty()), known: HashMap::new() };
+        schemas.add(WriterId::Rabin(V1_FINGERPRINT), AUDIT_EVENT_V1)?;
+        Ok(schemas)
+    }
+
+    /// Makes a writer schema known under an id; replaces what was known under it.
+    ///
+    /// # Errors
+    /// The text is no schema, or its events can't be read as the reader schema.
+    pub fn add(&mut self, id: WriterId, json: &str) -> Result<(), SchemaError> {
+        let writer = Schema::parse_str(json).map_err(|e| SchemaError::Parse(Box::new(e)))?;
+        let incompatible =
+            |reason: String| SchemaError::Incompatible { reader: "auditstream.v1.AuditEvent".to_owned(), reason };
+        let guard = Guard::compile(&writer, &self.reader).map_err(incompatible)?;
+        let decoder = new_decoder(json).map_err(|e| incompatible(e.to_string()))?;
+        self.arrow = decoder.schema();
+        self.known.insert(id, Arc::new(Known { json: json.to_owned(), writer, guard }));
+        Ok(())
+    }
+
+    /// What is known under an id.
+    pub fn get(&self, id: WriterId) -> Option<&Arc<Known>> {
+        self.known.get(&id)
+    }
+
+    /// All known ids, in no order.
+    pub fn ids(&self) -> impl Iterator<Item = WriterId> + '_ {
+        self.known.keys().copied()
+    }
+
+    /// Whether a framed record would be taken: only the guard's walk, which decides what is poison.
+    ///
+    /// # Errors
+    /// The record is poison.
+    pub fn check(&self, record: &[u8]) -> Result<(), Poison> {
+        let (id, body) = split(record)?;
+        self.get(id).ok_or_else(|| unknown_schema(id))?.guard.check(body)
+    }
+
+    /// The Arrow schema of every batch that [`crate::BatchDecoder`] gives out.
+    pub fn arrow_schema(&self) -> &SchemaRef {
+        &self.arrow
+    }
+
+    pub(crate) fn reader(&self) -> &Schema {
+        &self.reader
+    }
+}

@@ -1,0 +1,158 @@
+//! Turns a decoded batch (nested, with nulls) into the event table's flat columns, copying as little as possible.
+//!
+//! Values and offsets are shared with the input. What is dropped is the null mask of text columns: a null slot has no bytes, so without the mask
+//! it is the empty string, which is how the table stores an absent value. Where a null slot does have bytes the column is rebuilt.
+
+use std::sync::Arc;
+
+use arrow_array::types::Int32Type;
+use arrow_array::{
+    Array, ArrayRef, DictionaryArray, FixedSizeBinaryArray, Int32Array, Int64Array, ListArray, RecordBatch,
+    StringArray, StructArray, TimestampMillisecondArray, UInt64Array,
+};
+use arrow_schema::{ArrowError, Field, Schema};
+use auditstream_schemas::Position;
+
+use crate::columns::{EVENT_COLUMNS, Source};
+
+/// Why a decoded batch could not be turned into the table's columns. A fault of the program, not of a record.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The decoded batch has not got the column, or has it with another type.
+    #[error("decoded batch: column {column} is {found}, expected {expected}")]
+    Shape {
+        /// The event table's column.
+        column: &'static str,
+        /// What the batch has.
+        found: String,
+        /// What it should have.
+        expected: &'static str,
+    },
+    /// The number of positions is not the number of rows.
+    #[error("decoded batch has {rows} rows and {positions} positions")]
+    Positions {
+        /// Rows of the batch.
+        rows: usize,
+        /// Positions that came with it.
+        positions: usize,
+    },
+    /// The content hash could not be computed.
+    #[error("content hash of a decoded batch")]
+    ContentHash(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Arrow refused to build or write a batch.
+    #[error("arrow batch")]
+    Arrow(#[from] ArrowError),
+}
+
+/// The flat batch for `batch`, whose rows were read from `positions` of `topic`.
+pub(crate) fn flatten(
+    batch: &RecordBatch,
+    positions: &[Position],
+    topic: &str,
+    content_hash: FixedSizeBinaryArray,
+) -> Result<RecordBatch, BodyError> {
+    if positions.len() != batch.num_rows() {
+        return Err(BodyError::Positions { rows: batch.num_rows(), positions: positions.len() });
+    }
+    let content_hash: ArrayRef = Arc::new(content_hash);
+    let mut fields = Vec::with_capacity(EVENT_COLUMNS.len());
+    let mut arrays = Vec::with_capacity(EVENT_COLUMNS.len());
+    for column in EVENT_COLUMNS {
+        let array = match column.source {
+            Source::Field(name) => without_nulls(column.name, top(batch, column.name, name)?)?,
+            Source::Child(record, name) => {
+                without_nulls(column.name, child(column.name, top(batch, column.name, record)?, name)?)?
+            }
+            Source::Change(name) => change(column.name, top(batch, column.name, "changes")?, name)?,
+            Source::ContentHash => Arc::clone(&content_hash),
+            Source::ReceivedAt => {
+                let times = TimestampMillisecondArray::from_iter_values(positions.iter().map(|at| at.timestamp_ms));
+                Arc::new(times.with_timezone("UTC"))
+            }
+            Source::Version => {
+                Arc::new(UInt64Array::from_iter_values(positions.iter().map(|at| version(at.timestamp_ms))))
+            }
+            Source::Topic => one_word(topic, batch.num_rows())?,
+            Source::Partition => Arc::new(Int32Array::from_iter_values(positions.iter().map(|at| at.partition))),
+            Source::Offset => Arc::new(Int64Array::from_iter_values(positions.iter().map(|at| at.offset))),
+        };
+        fields.push(Field::new(column.name, array.data_type().clone(), false));
+        arrays.push(array);
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+}
+
+/// The earlier the record, the higher its version, so that `ReplacingMergeTree` keeps the first write. Times before 1970 count as 1970.
+pub(crate) fn version(timestamp_ms: i64) -> u64 {
+    u64::MAX - u64::try_from(timestamp_ms).unwrap_or(0).saturating_mul(1000)
+}
+
+/// A column that is `word` in each of `rows` rows.
+fn one_word(word: &str, rows: usize) -> Result<ArrayRef, BodyError> {
+    let keys = Int32Array::from(vec![0; rows]);
+    Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::new(StringArray::from(vec![word])))?))
+}
+
+fn top<'a>(batch: &'a RecordBatch, column: &'static str, field: &str) -> Result<&'a ArrayRef, BodyError> {
+    batch.column_by_name(field).ok_or_else(|| missing(column))
+}
+
+fn child<'a>(column: &'static str, record: &'a ArrayRef, name: &str) -> Result<&'a ArrayRef, BodyError> {
+    let record = record.as_any().downcast_ref::<StructArray>().ok_or_else(|| wrong(column, record, "a struct"))?;
+    if record.null_count() > 0 {
+        return Err(wrong_text(column, "a struct with nulls", "a struct without nulls"));
+    }
+    record.column_by_name(name).ok_or_else(|| missing(column))
+}
+
+/// One child of the records in a list, as a list of its own with the same offsets.
+fn change(column: &'static str, list: &ArrayRef, name: &str) -> Result<ArrayRef, BodyError> {
+    let list = list.as_any().downcast_ref::<ListArray>().ok_or_else(|| wrong(column, list, "a list"))?;
+    if list.null_count() > 0 {
+        return Err(wrong_text(column, "a list with nulls", "a list without nulls"));
+    }
+    let values = without_nulls(column, child(column, list.values(), name)?)?;
+    let item = Arc::new(Field::new("item", values.data_type().clone(), false));
+    Ok(Arc::new(ListArray::try_new(item, list.offsets().clone(), values, None)?))
+}
+
+/// The same values with null texts as empty texts; any other type must have no nulls.
+fn without_nulls(column: &'static str, array: &ArrayRef) -> Result<ArrayRef, BodyError> {
+    let Some(nulls) = array.nulls().filter(|nulls| nulls.null_count() > 0) else {
+        return Ok(Arc::clone(array));
+    };
+    let text = text(column, array)?;
+    let offsets = text.value_offsets();
+    let null_slots_are_empty =
+        (0..text.len()).filter(|&row| nulls.is_null(row)).all(|row| offsets[row] == offsets[row + 1]);
+    if null_slots_are_empty {
+        Ok(unmasked(text))
+    } else {
+        Ok(Arc::new(StringArray::from_iter_values(text.iter().map(Option::unwrap_or_default))))
+    }
+}
+
+fn unmasked(text: &StringArray) -> ArrayRef {
+    let (offsets, values, _nulls) = text.clone().into_parts();
+    // Safe by construction would be `StringArray::new`, which validates all of the text again; it is the same text.
+    Arc::new(StringArray::new(offsets, values, None))
+}
+
+fn text<'a>(column: &'static str, array: &'a ArrayRef) -> Result<&'a StringArray, BodyError> {
+    array
+        .as_any()
+        .downcast_ref::<StringArray>()
+        .ok_or_else(|| wrong(column, array, "a text, or a column without nulls"))
+}
+
+fn missing(column: &'static str) -> BodyError {
+    wrong_text(column, "missing", "present")
+}
+
+fn wrong(column: &'static str, found: &ArrayRef, expected: &'static str) -> BodyError {
+    wrong_text(column, &found.data_type().to_string(), expected)
+}
+
+fn wrong_text(column: &'static str, found: &str, expected: &'static str) -> BodyError {
+    BodyError::Shape { column, found: found.to_owned(), expected }
+}
