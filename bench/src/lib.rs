@@ -3,14 +3,14 @@
 //! - [`load`]: events by the million, each a function of a seed and an index, and their way onto the topic with a list of what was acknowledged.
 //! - [`oracle`]: compares what was acknowledged with what is stored.
 //! - [`sources`]: real input: the machine's package history and git histories as audit events.
-//! - [`clickhouse`], [`settings`], [`worker`], [`process`]: reach the stack, run workers as processes, and measure them.
+//! - [`clickhouse`], [`target`], [`worker`], [`process`]: reach the stack, run workers as processes, and measure them.
 //! - [`table`]: answers as text that fits a terminal.
 
 pub mod clickhouse;
 pub mod load;
 pub mod oracle;
 pub mod process;
-pub mod settings;
 pub mod sources;
 pub mod table;
+pub mod target;
 pub mod worker;

@@ -1,1 +1,17 @@
-fn main() {}
+//! `auditstream`: the one binary. Reads the command line and hands over to the command; see `cmd`.
+
+mod admin;
+mod cmd;
+mod config;
+mod exit;
+mod log;
+mod output;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    exit::report(cmd::run(cmd::Cli::parse()))
+}

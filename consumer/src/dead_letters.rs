@@ -4,11 +4,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use auditstream_schemas::{Poison, PoisonCode};
+use auditstream_schemas::Poison;
+use auditstream_store::RefusedRow;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 
 /// Names of the headers that a dead letter adds; all values are text.
@@ -21,9 +22,9 @@ pub mod headers {
     pub const OFFSET: &str = "auditstream.source.offset";
     /// Timestamp of the source record, milliseconds since 1970.
     pub const TIMESTAMP: &str = "auditstream.source.timestamp";
-    /// `decode`: the record could not be decoded.
+    /// `decode`: the record could not be decoded; `refused`: ClickHouse refuses its row.
     pub const ERROR_CLASS: &str = "auditstream.error.class";
-    /// Stable code, as [`auditstream_schemas::PoisonCode::as_str`].
+    /// Stable code: [`auditstream_schemas::PoisonCode::as_str`], or ClickHouse's number as `clickhouse-469`.
     pub const ERROR_CODE: &str = "auditstream.error.code";
     /// A sentence for people, without any of the record's content.
     pub const ERROR_MESSAGE: &str = "auditstream.error.message";
@@ -37,8 +38,29 @@ pub mod headers {
     pub const FAILED_AT: &str = "auditstream.failed_at";
 }
 
-/// The error class of a record that can't be decoded.
-pub(crate) const CLASS_DECODE: &str = "decode";
+/// Why a record can't be stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Reason {
+    /// `decode` or `refused`.
+    pub(crate) class: &'static str,
+    /// Stable code.
+    pub(crate) code: String,
+    /// For people.
+    pub(crate) message: String,
+}
+
+impl From<Poison> for Reason {
+    fn from(poison: Poison) -> Self {
+        Self { class: "decode", code: poison.code.as_str().to_owned(), message: poison.message }
+    }
+}
+
+impl From<RefusedRow> for Reason {
+    fn from(row: RefusedRow) -> Self {
+        let code = row.code.map_or_else(|| "clickhouse".to_owned(), |code| format!("clickhouse-{code}"));
+        Self { class: "refused", code, message: row.message }
+    }
+}
 
 /// A record on its way to the dead-letter topic.
 #[derive(Debug)]
@@ -49,15 +71,14 @@ pub(crate) struct DeadLetter {
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
-    pub(crate) code: PoisonCode,
-    pub(crate) message: String,
+    pub(crate) reason: Reason,
     pub(crate) schema: String,
     pub(crate) failed_at_ms: i64,
 }
 
 impl DeadLetter {
     /// Keeps `record` with the reason why it can't be stored.
-    pub(crate) fn new(record: &BorrowedMessage<'_>, poison: Poison) -> Self {
+    pub(crate) fn new(record: &impl Message, reason: Reason) -> Self {
         let value = record.payload();
         Self {
             partition: record.partition(),
@@ -68,8 +89,7 @@ impl DeadLetter {
             headers: record.headers().map_or_else(Vec::new, |headers| {
                 headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
             }),
-            code: poison.code,
-            message: poison.message,
+            reason,
             schema: value
                 .and_then(|value| auditstream_schemas::split(value).ok())
                 .map_or_else(String::new, |(writer, _)| writer.to_string()),
@@ -87,9 +107,9 @@ impl DeadLetter {
             (headers::PARTITION, self.partition.to_string()),
             (headers::OFFSET, self.offset.to_string()),
             (headers::TIMESTAMP, self.timestamp_ms.to_string()),
-            (headers::ERROR_CLASS, CLASS_DECODE.to_owned()),
-            (headers::ERROR_CODE, self.code.as_str().to_owned()),
-            (headers::ERROR_MESSAGE, self.message.clone()),
+            (headers::ERROR_CLASS, self.reason.class.to_owned()),
+            (headers::ERROR_CODE, self.reason.code.clone()),
+            (headers::ERROR_MESSAGE, self.reason.message.clone()),
             (headers::SCHEMA, self.schema.clone()),
             (headers::ATTEMPTS, attempt.to_string()),
             (headers::WORKER, worker.to_owned()),
@@ -221,8 +241,7 @@ mod tests {
                 ("empty".into(), None),
                 ("ce_id".into(), Some(b"2".to_vec())),
             ],
-            code: PoisonCode::WrongMagic,
-            message: "no known framing".into(),
+            reason: Reason { class: "decode", code: "wrong-magic".into(), message: "no known framing".into() },
             schema: String::new(),
             failed_at_ms: 5,
         };

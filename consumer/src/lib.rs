@@ -13,6 +13,7 @@ mod dead_letters;
 mod http;
 mod kafka;
 mod metrics;
+mod refetch;
 mod sink;
 mod worker;
 
@@ -32,6 +33,7 @@ use crate::dead_letters::DeadLetterSender;
 use crate::http::Health;
 use crate::kafka::Reader;
 use crate::metrics::Metrics;
+use crate::refetch::Refetcher;
 use crate::sink::{Completion, Sink};
 use crate::worker::{Loop, LoopState};
 
@@ -114,6 +116,7 @@ pub async fn run(
         sink: Sink {
             store,
             sender,
+            refetcher: Refetcher { properties: config.consumer_properties(), topic: config.topic.clone() },
             topic: config.topic.as_str().into(),
             dead_letter_topic: config.dead_letter_topic.as_str().into(),
             worker_id: config.worker_id.as_str().into(),

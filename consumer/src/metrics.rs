@@ -24,6 +24,12 @@ pub(crate) struct ReasonLabel {
     pub(crate) reason: &'static str,
 }
 
+/// `reason="wrong-magic"`: a poison code or ClickHouse's error code, so some dozens at most.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct DeadLetterLabel {
+    pub(crate) reason: String,
+}
+
 /// `step="insert", class="retry"`
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct FailureLabel {
@@ -43,7 +49,7 @@ pub(crate) struct Metrics {
     pub(crate) batch_rows: Histogram,
     pub(crate) insert_seconds: Histogram,
     pub(crate) failures: Family<FailureLabel, Counter>,
-    pub(crate) dead_letters: Family<ReasonLabel, Counter>,
+    pub(crate) dead_letters: Family<DeadLetterLabel, Counter>,
     pub(crate) commits: Counter,
     pub(crate) commit_failures: Counter,
     pub(crate) rebalances: Family<ReasonLabel, Counter>,

@@ -12,7 +12,8 @@ use auditstream_schemas::Decoded;
 use auditstream_store::{DeadLetterRow, ErrorClass, EventBody, InsertError, LedgerRow, Store, event_body};
 
 use crate::core::{BatchId, Failure, Span};
-use crate::dead_letters::{CLASS_DECODE, DeadLetter, DeadLetterSender, Delivered, now_ms};
+use crate::dead_letters::{DeadLetter, DeadLetterSender, Delivered, now_ms};
+use crate::refetch::{RefetchError, Refetcher};
 
 /// What a task answers with.
 #[derive(Debug)]
@@ -21,7 +22,8 @@ pub(crate) enum Completion {
         batch: BatchId,
         body: Option<Arc<EventBody>>,
         took: Duration,
-        result: Result<(), StepError>,
+        /// The rows that ClickHouse refused, as the records that they came from.
+        result: Result<Vec<DeadLetter>, StepError>,
     },
     Delivered {
         batch: BatchId,
@@ -83,6 +85,7 @@ pub(crate) enum Rows {
 pub(crate) struct Sink {
     pub(crate) store: Store,
     pub(crate) sender: DeadLetterSender,
+    pub(crate) refetcher: Refetcher,
     pub(crate) topic: Arc<str>,
     pub(crate) dead_letter_topic: Arc<str>,
     pub(crate) worker_id: Arc<str>,
@@ -100,12 +103,39 @@ impl Sink {
         let (body, result) = match body {
             Ok(body) => {
                 let token = self.token(&spans, &body.hash);
-                let result = self.store.insert_events(&body, &token).await.map_err(StepError::from);
+                let result = self.store_rows(&body, &token).await;
                 (Some(body), result)
             }
             Err(error) => (None, Err(error)),
         };
         self.answer(Completion::Inserted { batch, body, took: started.elapsed(), result });
+    }
+
+    /// Stores the body's rows; answers with those that ClickHouse refuses, as the records that they came from.
+    async fn store_rows(&self, body: &EventBody, token: &str) -> Result<Vec<DeadLetter>, StepError> {
+        match self.store.insert_events(body, token).await {
+            Ok(()) => Ok(Vec::new()),
+            Err(error) if error.class == ErrorClass::Bisect => {
+                tracing::warn!(
+                    reason = error.message,
+                    rows = body.rows,
+                    "clickhouse refuses a batch for its data; looking for the rows"
+                );
+                let refused = self.store.insert_all_but_refused(body, token).await?;
+                let refetcher = self.refetcher.clone();
+                // Polls librdkafka, which blocks.
+                let letters = tokio::task::spawn_blocking(move || refetcher.dead_letters(refused)).await;
+                match letters {
+                    Ok(Ok(letters)) => Ok(letters),
+                    Ok(Err(RefetchError::Kafka(error))) => {
+                        Err(StepError::retry(format!("a refused record could not be read again: {error}")))
+                    }
+                    Ok(Err(error @ RefetchError::Gone { .. })) => Err(StepError::halt(error.to_string())),
+                    Err(error) => Err(StepError::halt(format!("reading a refused record again ended: {error}"))),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn encode(&self, decoded: Vec<Decoded>) -> Result<Arc<EventBody>, StepError> {
@@ -192,9 +222,9 @@ impl Sink {
             key: letter.key.unwrap_or_default(),
             value: letter.value.unwrap_or_default(),
             headers: letter.headers.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
-            error_class: CLASS_DECODE.to_owned(),
-            error_code: letter.code.as_str().to_owned(),
-            error_message: letter.message,
+            error_class: letter.reason.class.to_owned(),
+            error_code: letter.reason.code,
+            error_message: letter.reason.message,
             schema: letter.schema,
             worker: self.worker_id.to_string(),
             dlq_topic: self.dead_letter_topic.to_string(),

@@ -3,7 +3,7 @@
 //! It runs on a thread of its own because librdkafka's poll blocks; inserts and deliveries run as tasks of the runtime and answer through a channel.
 //! A turn of the loop: completions, time, actions, records, signals. All state is owned here, no lock is held across a turn.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -15,11 +15,11 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use tokio::runtime::Handle;
 
-use crate::core::{Action, BatchId, Input, Now, SealReason, Span, StopReason, Verdict, Worker};
+use crate::core::{Action, BatchId, Input, Now, SealReason, StopReason, Verdict, Worker};
 use crate::dead_letters::DeadLetter;
 use crate::http::Health;
 use crate::kafka::{Reader, Signal, needs_a_human};
-use crate::metrics::{FailureLabel, Metrics, PartitionLabel, ReasonLabel};
+use crate::metrics::{DeadLetterLabel, FailureLabel, Metrics, PartitionLabel, ReasonLabel};
 use crate::sink::{Completion, Rows, Sink, StepError};
 use crate::{Summary, WorkerError};
 
@@ -41,7 +41,6 @@ struct Held {
     hash: [u8; 16],
     letters: Vec<DeadLetter>,
     delivered: Vec<DeadLetterRow>,
-    spans: Vec<Span>,
     row_count: u64,
     newest_ms: i64,
 }
@@ -268,11 +267,9 @@ impl Loop {
 
     fn carry_out(&mut self, action: Action) -> Result<(), WorkerError> {
         match action {
-            Action::Seal { batch, reason, spans } => self.seal(batch, reason, spans)?,
-            Action::Insert { batch, attempt: _ } => {
-                let held =
-                    self.state.held.get_mut(&batch).and_then(|held| Some((held.rows.take()?, held.spans.clone())));
-                let Some((rows, spans)) = held else {
+            Action::Seal { batch, reason } => self.seal(batch, reason)?,
+            Action::Insert { batch, spans, attempt: _ } => {
+                let Some(rows) = self.state.held.get_mut(&batch).and_then(|held| held.rows.take()) else {
                     return Err(WorkerError::Halted(format!(
                         "the rows of batch {} are gone before they were stored",
                         batch.0
@@ -287,10 +284,9 @@ impl Loop {
                 let task = self.sink.clone().deliver(batch, letters, attempt);
                 self.spawn(task);
             }
-            Action::WriteLedger { batch, attempt: _ } => {
+            Action::WriteLedger { batch, spans, attempt: _ } => {
                 let held = self.state.held.get(&batch);
-                let (letters, spans, hash) =
-                    held.map(|held| (held.delivered.clone(), held.spans.clone(), held.hash)).unwrap_or_default();
+                let (letters, hash) = held.map(|held| (held.delivered.clone(), held.hash)).unwrap_or_default();
                 let task = self.sink.clone().write_ledger(batch, spans, letters, hash);
                 self.spawn(task);
             }
@@ -329,7 +325,7 @@ impl Loop {
         self.runtime.spawn(task);
     }
 
-    fn seal(&mut self, batch: BatchId, reason: SealReason, spans: Vec<Span>) -> Result<(), WorkerError> {
+    fn seal(&mut self, batch: BatchId, reason: SealReason) -> Result<(), WorkerError> {
         let decoded = self
             .decoder
             .finish()
@@ -338,7 +334,6 @@ impl Loop {
         let mut held = std::mem::take(&mut self.state.filling);
         held.row_count = rows as u64;
         held.rows = (rows > 0).then_some(Rows::Decoded(decoded));
-        held.spans = spans;
         self.metrics.batches.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
         self.metrics.batch_rows.observe(rows as f64);
         self.state.held.insert(batch, held);
@@ -358,7 +353,8 @@ impl Loop {
                     held.rows = result.is_err().then_some(Rows::Body(body));
                 }
                 match result {
-                    Ok(()) => {
+                    Ok(refused) => {
+                        self.refused(batch, refused);
                         self.inserted(batch);
                         self.input(Input::Inserted(batch));
                     }
@@ -370,12 +366,15 @@ impl Loop {
             }
             Completion::Delivered { batch, delivered, failed, result } => {
                 for (letter, at) in delivered {
-                    self.metrics.dead_letters.get_or_create(&ReasonLabel { reason: letter.code.as_str() }).inc();
+                    self.metrics
+                        .dead_letters
+                        .get_or_create(&DeadLetterLabel { reason: letter.reason.code.clone() })
+                        .inc();
                     self.state.summary.dead_letters += 1;
                     let row = self.sink.dead_letter_row(letter, at);
                     self.state.held.entry(batch).or_default().delivered.push(row);
                 }
-                self.state.held.entry(batch).or_default().letters = failed;
+                self.state.held.entry(batch).or_default().letters.extend(failed);
                 match result {
                     Ok(()) => self.input(Input::DeadLettersDelivered(batch)),
                     Err(error) => {
@@ -400,6 +399,20 @@ impl Loop {
                 self.input(Input::Drain);
             }
         }
+    }
+
+    /// Rows that ClickHouse refuses join the batch's dead letters.
+    fn refused(&mut self, batch: BatchId, letters: Vec<DeadLetter>) {
+        let Some(held) = self.state.held.get_mut(&batch).filter(|_| !letters.is_empty()) else {
+            return;
+        };
+        let mut rows = BTreeMap::new();
+        for letter in &letters {
+            *rows.entry(letter.partition).or_default() += 1;
+        }
+        held.row_count = held.row_count.saturating_sub(letters.len() as u64);
+        held.letters.extend(letters);
+        self.input(Input::Refused(batch, rows.into_iter().collect()));
     }
 
     fn inserted(&mut self, batch: BatchId) {
@@ -431,7 +444,7 @@ fn decode(decoder: &mut BatchDecoder, record: &BorrowedMessage<'_>, filling: &mu
             Verdict::Row
         }
         Err(poison) => {
-            filling.letters.push(DeadLetter::new(record, poison));
+            filling.letters.push(DeadLetter::new(record, poison.into()));
             Verdict::DeadLetter
         }
     }

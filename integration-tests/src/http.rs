@@ -25,7 +25,13 @@ impl Answer {
 ///
 /// # Errors
 /// No connection, no answer in time, or no HTTP.
-pub fn post(address: &str, path: &str, headers: &[(&str, &str)], body: &[u8], patience: Duration) -> io::Result<Answer> {
+pub fn post(
+    address: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    patience: Duration,
+) -> io::Result<Answer> {
     exchange("POST", address, path, headers, body, patience)
 }
 
@@ -37,7 +43,14 @@ pub fn get(address: &str, path: &str) -> io::Result<Answer> {
     exchange("GET", address, path, &[], &[], Duration::from_secs(5))
 }
 
-fn exchange(method: &str, address: &str, path: &str, headers: &[(&str, &str)], body: &[u8], patience: Duration) -> io::Result<Answer> {
+fn exchange(
+    method: &str,
+    address: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    patience: Duration,
+) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
@@ -52,7 +65,10 @@ fn exchange(method: &str, address: &str, path: &str, headers: &[(&str, &str)], b
     stream.read_to_end(&mut answer)?;
     let no_http = || io::Error::new(io::ErrorKind::InvalidData, "the answer is no HTTP");
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(no_http)?;
-    let status = std::str::from_utf8(&answer[..end]).ok().and_then(|head| head.split(' ').nth(1)?.parse().ok()).ok_or_else(no_http)?;
+    let status = std::str::from_utf8(&answer[..end])
+        .ok()
+        .and_then(|head| head.split(' ').nth(1)?.parse().ok())
+        .ok_or_else(no_http)?;
     answer.drain(..end + 4);
     Ok(Answer { status, body: answer })
 }

@@ -6,7 +6,12 @@
 //!
 //! Promises: nothing here sleeps to wait for something (see [`wait_until`]); nothing outlives the test's process; a failed test leaves the logs of
 //! its workers and servers under `target/test-logs/NAME/` and says so.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test harness: what fails here fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test harness: what fails here fails the test"
+)]
 
 mod build;
 mod clickhouse;
@@ -24,9 +29,9 @@ mod worker;
 pub use clickhouse::ClickHouse;
 pub use fixture::{Fixture, Options};
 pub use kafka::{Kafka, RawSender, Record};
-pub use load::{Acknowledged, Load, event};
+pub use load::{Load, Recorder};
 pub use oracle::Verdict;
 pub use row_binary::{Table, Value};
 pub use rows::{COLUMNS, expected_row};
-pub use wait::{poll, wait_until};
+pub use wait::{block_on, poll, wait_until};
 pub use worker::{CliOutput, Worker};

@@ -52,7 +52,9 @@ pub const COLUMNS: [(&str, &str); 39] = [
 pub fn expected_row(event: &AuditEvent, topic: &str, at: Position) -> Vec<Value> {
     let text = Value::text;
     let optional = |value: &Option<String>| Value::text(value.as_deref().unwrap_or_default());
-    let changes = |part: fn(&Change) -> &str| Value::List(event.changes.iter().map(|change| part(change).as_bytes().to_vec()).collect());
+    let changes = |part: fn(&Change) -> &str| {
+        Value::List(event.changes.iter().map(|change| part(change).as_bytes().to_vec()).collect())
+    };
     let received_us = u64::try_from(at.timestamp_ms).expect("records are younger than 1970") * 1000;
     vec![
         text(&event.tenant_id),

@@ -1,5 +1,6 @@
 //! Waiting for a condition, never for a time.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Between two looks: short against what is waited for, long against the cost of a look.
@@ -27,4 +28,14 @@ pub fn wait_until<T>(what: &str, limit: Duration, look: impl FnMut() -> Result<T
         Ok(found) => found,
         Err(seen) => panic!("waited {} s for {what}; last seen: {seen}", limit.as_secs_f32()),
     }
+}
+
+/// Runs `future` on a runtime that all tests of this process share.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().expect("a runtime")
+    });
+    runtime.block_on(future)
 }

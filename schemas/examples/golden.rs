@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use auditstream_schemas::encode;
+use auditstream_schemas::{content_hash_of, encode};
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -14,6 +14,7 @@ mod common;
 fn main() -> std::io::Result<()> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     fs::create_dir_all(&dir)?;
+    let mut hashes = String::new();
     for (name, event) in common::golden() {
         event.validate().unwrap();
         fs::write(dir.join(format!("{name}.json")), event.to_json() + "\n")?;
@@ -22,7 +23,10 @@ fn main() -> std::io::Result<()> {
             encode(&event, framing, &mut record);
             fs::write(dir.join(format!("{name}.{ending}")), record)?;
         }
-        println!("{name}");
+        let hash = content_hash_of(&event).map(|byte| format!("{byte:02x}")).concat();
+        hashes.push_str(&format!("{hash} {name}\n"));
     }
+    fs::write(dir.join("content_hashes.txt"), &hashes)?;
+    print!("{hashes}");
     Ok(())
 }

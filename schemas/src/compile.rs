@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use apache_avro::Schema;
-use apache_avro::schema::{InnerDecimalSchema, Name, NamespaceRef, RecordSchema, ResolvedSchema, UuidSchema};
+use apache_avro::schema::{InnerDecimalSchema, Name, RecordField, RecordSchema, ResolvedSchema, UuidSchema};
 
 use crate::guard::{Branch, Guard, MAX_DEPTH, Op, Step};
 
@@ -73,13 +73,20 @@ impl<'s> Compiler<'s> {
         if self.open.len() > MAX_DEPTH as usize {
             return Err(at(path, "records nested too deep"));
         }
+        let name_of = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        let reads = |r: &RecordField, w: &RecordField| r.name == w.name || r.aliases.contains(&w.name);
+        for needed in reader.iter().flat_map(|reader| &reader.fields).filter(|r| r.default.is_none()) {
+            if !record.fields.iter().any(|w| reads(needed, w)) {
+                return Err(at(&name_of(&needed.name), "missing, and the reader schema has no default for it"));
+            }
+        }
         for field in &record.fields {
             let target = reader.and_then(|reader| {
                 let by_name = reader.fields.iter().find(|r| r.name == field.name);
-                by_name.or_else(|| reader.fields.iter().find(|r| r.aliases.contains(&field.name)))
+                by_name.or_else(|| reader.fields.iter().find(|r| reads(r, field)))
             });
             let rule = target.filter(|_| top).map_or(Rule::None, |t| Rule::of(&t.name));
-            let field_path = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
+            let field_path = name_of(&field.name);
             self.value(&field.schema, target.map(|t| &t.schema), rule, &field_path, out)?;
         }
         self.open.pop();
@@ -95,11 +102,12 @@ impl<'s> Compiler<'s> {
         out: &mut Vec<Step>,
     ) -> Result<(), String> {
         let reader = reader.map(|r| self.reader_type(r));
-        // A reader's union takes a writer's plain value into the branch that fits.
         let reader = match (writer, reader) {
-            (Schema::Union(_), reader) => reader,
-            (plain, Some(union @ Schema::Union(_))) => Some(self.branch_for(plain, union).unwrap_or(union)),
-            (_, reader) => reader,
+            (Schema::Union(_), reader) | (_, reader @ None) => reader,
+            (plain, Some(reader)) => match self.target_of(plain, reader) {
+                None => return Err(at(path, "a type that does not resolve to the reader's")),
+                target => target,
+            },
         };
         let op = match writer {
             Schema::Ref { name } => return self.named(name, reader, rule, path, out),
@@ -138,7 +146,7 @@ impl<'s> Compiler<'s> {
                     Some(Schema::Array(reader)) => Some(&*reader.items),
                     _ => None,
                 };
-                let items = self.nested(&array.items, items)?;
+                let items = self.nested(&array.items, items).map_err(|e| at(&format!("{path}[]"), &e))?;
                 Op::Array { min_item_len: items.iter().map(min_len).sum(), items }
             }
             Schema::Map(map) => {
@@ -146,9 +154,9 @@ impl<'s> Compiler<'s> {
                     Some(Schema::Map(reader)) => Some(&*reader.types),
                     _ => None,
                 };
-                Op::Map { values: self.nested(&map.types, values)? }
+                Op::Map { values: self.nested(&map.types, values).map_err(|e| at(&format!("{path}{{}}"), &e))? }
             }
-            Schema::Union(union) => self.union(union.variants(), reader, rule)?,
+            Schema::Union(union) => self.union(union.variants(), reader, rule).map_err(|e| at(path, &e))?,
         };
         self.push(Step { op, path: path.into() }, out)
     }
@@ -188,10 +196,7 @@ impl<'s> Compiler<'s> {
         }
         let mut compiled = Vec::with_capacity(branches.len());
         for branch in branches {
-            let target = reader.map(|reader| match reader {
-                Schema::Union(_) => self.branch_for(branch, reader),
-                plain => fits(self.writer_type(branch), plain, true).then_some(plain),
-            });
+            let target = reader.map(|reader| self.target_of(branch, reader));
             compiled.push(match target {
                 None => Branch::Read(self.nested(branch, None)?),
                 Some(Some(target)) => Branch::Read(self.nested_rule(branch, Some(target), rule)?),
@@ -214,7 +219,7 @@ impl<'s> Compiler<'s> {
         let Some(target) = self.writer_names.get(name).copied() else {
             return Err(at(path, "a name that the schema does not define"));
         };
-        let full = name.fullname(NamespaceRef::None);
+        let full = name.fullname(None);
         if !self.open.contains(&full) {
             return self.value(target, reader, rule, path, out);
         }
@@ -241,7 +246,7 @@ impl<'s> Compiler<'s> {
     }
 
     fn all_readable(&self, branches: &'s [Schema], reader: Option<&'s Schema>) -> bool {
-        reader.is_none_or(|reader| branches.iter().all(|b| self.branch_for(b, reader).is_some()))
+        reader.is_none_or(|reader| branches.iter().all(|b| self.target_of(b, reader).is_some()))
     }
 
     fn reader_type(&self, schema: &'s Schema) -> &'s Schema {
@@ -258,11 +263,15 @@ impl<'s> Compiler<'s> {
         }
     }
 
-    /// The reader's branch for a writer's type: the same type first, then one it may be promoted to.
-    fn branch_for(&self, writer: &'s Schema, reader: &'s Schema) -> Option<&'s Schema> {
-        let Schema::Union(union) = reader else { return None };
+    /// What a writer's plain type is read as: the reader's type, or that branch of its union which has the same type, else
+    /// the first it may be promoted to. Nothing when the reader has no place for it.
+    fn target_of(&self, writer: &'s Schema, reader: &'s Schema) -> Option<&'s Schema> {
         let writer = self.writer_type(writer);
-        let find = |promoted| union.variants().iter().map(|r| self.reader_type(r)).find(|r| fits(writer, r, promoted));
+        let branches = match reader {
+            Schema::Union(union) => union.variants(),
+            plain => std::slice::from_ref(plain),
+        };
+        let find = |promoted| branches.iter().map(|r| self.reader_type(r)).find(|r| fits(writer, r, promoted));
         find(false).or_else(|| find(true))
     }
 }
@@ -381,6 +390,5 @@ impl Shape {
 }
 
 fn at(path: &str, what: &str) -> String {
-    let path = if path.is_empty() { "the schema" } else { path };
-    format!("{path}: {what}")
+    if path.is_empty() { what.to_owned() } else { format!("{path}: {what}") }
 }

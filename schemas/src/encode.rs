@@ -7,9 +7,12 @@ use crate::event::{AuditEvent, Change};
 use crate::framing::{CONFLUENT_MAGIC, Framing, SINGLE_OBJECT_MAGIC};
 use crate::schemas::V1_FINGERPRINT;
 
+/// What most events take: one allocation into an empty output.
+const USUAL_BYTES: usize = 512;
+
 /// Appends the framed event to `out`. The event is not checked: see [`AuditEvent::validate`].
 pub fn encode(event: &AuditEvent, framing: Framing, out: &mut Vec<u8>) {
-    out.reserve(10 + encoded_len(event));
+    out.reserve(USUAL_BYTES);
     match framing {
         Framing::SingleObject => {
             out.extend_from_slice(&SINGLE_OBJECT_MAGIC);
@@ -163,8 +166,8 @@ const fn zigzag(value: i64) -> u64 {
 
 #[inline]
 const fn varint_len(n: u64) -> usize {
-    // 7 bits a byte, at least one byte.
-    (70 - (n | 1).leading_zeros() as usize) / 7
+    // 7 bits a byte; most lengths fit one.
+    if n < 0x80 { 1 } else { (70 - n.leading_zeros() as usize) / 7 }
 }
 
 #[cfg(test)]

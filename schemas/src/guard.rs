@@ -173,10 +173,14 @@ impl<'a> Cursor<'a> {
                 Ok(())
             }
             Op::Uuid => {
-                if !is_uuid(self.text()?) {
-                    return Err(self.fault(PoisonCode::InvalidUuid, || "text that is no hyphenated UUID".to_owned()));
+                if let [72, rest @ ..] = self.rest
+                    && let Some((id, rest)) = rest.split_first_chunk()
+                    && is_uuid(id)
+                {
+                    self.rest = rest;
+                    return Ok(());
                 }
-                Ok(())
+                self.odd_uuid()
             }
             Op::Array { items, min_item_len } => {
                 self.blocks(*min_item_len, depth, |cursor, depth| cursor.steps(items, depth))
@@ -204,6 +208,15 @@ impl<'a> Cursor<'a> {
                     None => Ok(()),
                 }
             }
+        }
+    }
+
+    /// Text that is not 36 bytes of a UUID after a length of one byte.
+    #[cold]
+    fn odd_uuid(&mut self) -> Walk<()> {
+        match <&[u8; 36]>::try_from(self.text()?) {
+            Ok(id) if is_uuid(id) => Ok(()),
+            _ => Err(self.fault(PoisonCode::InvalidUuid, || "text that is no hyphenated UUID".to_owned())),
         }
     }
 
@@ -322,8 +335,26 @@ impl<'a> Cursor<'a> {
         Ok(depth + 1)
     }
 
+    /// A string. Most are short, on one length byte, ASCII, and not at the record's end: one load tells.
     #[inline]
     fn text(&mut self) -> Walk<&'a [u8]> {
+        if let Some(head) = self.rest.first_chunk::<16>() {
+            let len = usize::from(head[0]);
+            // An even length byte below 32: up to 15 bytes follow it.
+            if len & 0xe1 == 0 {
+                let bits = u128::from_le_bytes(*head);
+                let wanted = (HIGH_BITS >> 8) & ((1_u128 << (4 * len)) - 1);
+                if (bits >> 8) & wanted == 0 {
+                    let (text, rest) = self.rest[1..].split_at(len / 2);
+                    self.rest = rest;
+                    return Ok(text);
+                }
+            }
+        }
+        self.any_text()
+    }
+
+    fn any_text(&mut self) -> Walk<&'a [u8]> {
         let len = self.len("a string")?;
         let bytes = self.take(len, "a string")?;
         if !is_utf8(bytes) {
@@ -408,15 +439,28 @@ fn is_utf8(bytes: &[u8]) -> bool {
     bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()
 }
 
-/// 36 bytes: hexadecimal digits of either case in groups of 8-4-4-4-12.
+/// The bit that no ASCII byte has.
+const HIGH_BITS: u128 = u128::from_le_bytes([0x80; 16]);
+
+/// Hexadecimal digits of either case in groups of 8-4-4-4-12.
 #[inline]
-fn is_uuid(bytes: &[u8]) -> bool {
-    let Ok(bytes) = <&[u8; 36]>::try_from(bytes) else { return false };
-    let mut good = true;
-    for (i, byte) in bytes.iter().enumerate() {
-        good &= if matches!(i, 8 | 13 | 18 | 23) { *byte == b'-' } else { byte.is_ascii_hexdigit() };
+fn is_uuid(text: &[u8; 36]) -> bool {
+    let dashes = [text[8], text[13], text[18], text[23]] == *b"----";
+    let mut digits = [0; 32];
+    for (to, from) in [(0, 0), (8, 9), (12, 14), (16, 19), (20, 24)] {
+        let len = if to == 0 {
+            8
+        } else if to == 20 {
+            12
+        } else {
+            4
+        };
+        digits[to..to + len].copy_from_slice(&text[from..from + len]);
     }
-    good
+    // No early end: the compiler makes vector code of it.
+    let hexadecimal =
+        digits.iter().fold(true, |good, b| good & (b.is_ascii_digit() | (b'a'..=b'f').contains(&(b | 0x20))));
+    dashes & hexadecimal
 }
 
 /// `a` and `b`, `a` and `[3].b`: a dot between names.

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::event::{Actor, ActorKind, AuditEvent, Change, ProducerStamp};
 use crate::json_text::Object;
+use crate::nearest::{nearest, shown};
 use crate::validate::{EventError, Problem, json_kind};
 
 const FIELDS: &[&str] = &[
@@ -78,7 +79,8 @@ impl AuditEvent {
         }
         if let Err(more) = event.validate() {
             let known: HashSet<String> = problems.iter().map(|p| p.field.clone()).collect();
-            problems.extend(more.problems.into_iter().filter(|p| !known.contains(&p.field)));
+            let new = |p: &Problem| !known.contains("") && !known.contains(&p.field);
+            problems.extend(more.problems.into_iter().filter(new));
         }
         Err(EventError { problems })
     }
@@ -226,6 +228,8 @@ fn hyphenated(text: &str) -> Option<Uuid> {
 /// The fields of one JSON object, taken out by name; problems are noted with the object's path.
 struct Fields<'a, 'p> {
     path: String,
+    /// Whether it is an object at all.
+    object: bool,
     fields: Vec<(String, &'a RawValue)>,
     problems: &'p mut Vec<Problem>,
 }
@@ -233,7 +237,7 @@ struct Fields<'a, 'p> {
 impl<'a, 'p> Fields<'a, 'p> {
     /// Unknown and repeated keys are problems.
     fn of(raw: &'a RawValue, path: &str, known: &[&str], problems: &'p mut Vec<Problem>) -> Self {
-        let mut this = Self { path: path.to_owned(), fields: Vec::new(), problems };
+        let mut this = Self { path: path.to_owned(), object: false, fields: Vec::new(), problems };
         let Ok(Pairs(fields)) = serde_json::from_str(raw.get()) else {
             this.problems.push(Problem::new(path, json_kind(raw.get()), "an object"));
             return this;
@@ -250,6 +254,7 @@ impl<'a, 'p> Fields<'a, 'p> {
                 this.problem(name, "the field twice", "it once");
             }
         }
+        this.object = true;
         this.fields = fields;
         this
     }
@@ -264,23 +269,25 @@ impl<'a, 'p> Fields<'a, 'p> {
     }
 
     /// A text, or nothing with the problem noted.
-    fn text_of(&mut self, name: &str, raw: &RawValue) -> Option<String> {
+    fn text_of(&mut self, name: &str, raw: &RawValue, expected: &str) -> Option<String> {
         let text = serde_json::from_str(raw.get()).ok();
         if text.is_none() {
             let found = match json_kind(raw.get()) {
                 "a string" => "a string with an unpaired surrogate",
                 other => other,
             };
-            self.problem(name, found, "text");
+            self.problem(name, found, expected);
         }
         text
     }
 
     fn required(&mut self, name: &str) -> String {
         match self.take(name) {
-            Some(raw) => self.text_of(name, raw).unwrap_or_default(),
+            Some(raw) => self.text_of(name, raw, "text").unwrap_or_default(),
             None => {
-                self.problem(name, "nothing", "text");
+                if self.object {
+                    self.problem(name, "nothing", "text");
+                }
                 String::new()
             }
         }
@@ -288,12 +295,12 @@ impl<'a, 'p> Fields<'a, 'p> {
 
     fn optional(&mut self, name: &str) -> Option<String> {
         let raw = self.take(name).filter(|raw| raw.get() != "null")?;
-        self.text_of(name, raw)
+        self.text_of(name, raw, "text")
     }
 
     fn parsed<T>(&mut self, name: &str, to: &mut T, expected: &str, parse: impl FnOnce(&str) -> Option<T>) {
         let Some(raw) = self.take(name) else { return };
-        let Some(text) = self.text_of(name, raw) else { return };
+        let Some(text) = self.text_of(name, raw, expected) else { return };
         match parse(&text) {
             Some(value) => *to = value,
             None => self.problem(name, "other text", expected),
@@ -336,40 +343,4 @@ impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
         }
         deserializer.deserialize_map(PairsVisitor)
     }
-}
-
-/// An unknown field's name for a message: cut when it is absurdly long.
-fn shown(name: &str) -> String {
-    if name.chars().count() <= 64 { name.to_owned() } else { name.chars().take(64).chain(['…']).collect() }
-}
-
-/// The known name that a person probably meant: the same letters in another style, or at most two slips away.
-fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    if name.len() > 64 {
-        return None;
-    }
-    let plain =
-        |s: &str| s.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect::<Vec<_>>();
-    let name = plain(name);
-    let distance = |k: &str| {
-        let k = plain(k);
-        let allowed = if k.len() < 5 { 1 } else { 2 };
-        Some(slips(&name, &k)).filter(|d| *d <= allowed)
-    };
-    known.iter().filter_map(|k| Some((distance(k)?, *k))).min().map(|(_, k)| k)
-}
-
-/// Letters to insert, remove or replace (Levenshtein's distance).
-fn slips(a: &[char], b: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = corner + usize::from(x != y);
-            corner = row[j + 1];
-            row[j + 1] = replaced.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

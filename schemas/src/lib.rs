@@ -11,6 +11,7 @@
 
 mod batch;
 mod builder;
+mod columns;
 mod compile;
 mod decode;
 mod encode;
@@ -20,6 +21,7 @@ mod guard;
 mod hash;
 mod json;
 mod json_text;
+mod nearest;
 mod schemas;
 mod validate;
 

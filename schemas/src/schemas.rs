@@ -8,6 +8,7 @@ use apache_avro::Schema;
 use arrow_schema::SchemaRef;
 
 use crate::batch::{new_decoder, unknown_schema};
+use crate::columns::plain_schema;
 use crate::framing::{Poison, WriterId, split};
 use crate::guard::Guard;
 
@@ -16,6 +17,8 @@ pub const AUDIT_EVENT_V1: &str = include_str!("../avro/audit_event.v1.avsc");
 
 /// CRC-64-AVRO of the parsing canonical form of [`AUDIT_EVENT_V1`] (a test compares).
 pub const V1_FINGERPRINT: u64 = 0x0e1d_bc26_200f_999f;
+
+const READER: &str = "auditstream.v1.AuditEvent";
 
 /// The writer schemas known here.
 #[derive(Clone, Debug)]
@@ -64,8 +67,10 @@ impl Schemas {
     /// None in a build whose tests pass: the schema is compiled in.
     pub fn builtin() -> Result<Self, SchemaError> {
         let reader = Schema::parse_str(AUDIT_EVENT_V1).map_err(|e| SchemaError::Parse(Box::new(e)))?;
-        let mut schemas =
-            Self { reader: Arc::new(reader), arrow: Arc::new(arrow_schema::Schema::empty()), known: HashMap::new() };
+        let decoder = new_decoder(AUDIT_EVENT_V1)
+            .map_err(|e| SchemaError::Incompatible { reader: READER.to_owned(), reason: e.to_string() })?;
+        let arrow = Arc::new(plain_schema(&decoder.schema()));
+        let mut schemas = Self { reader: Arc::new(reader), arrow, known: HashMap::new() };
         schemas.add(WriterId::Rabin(V1_FINGERPRINT), AUDIT_EVENT_V1)?;
         Ok(schemas)
     }
@@ -76,11 +81,9 @@ impl Schemas {
     /// The text is no schema, or its events can't be read as the reader schema.
     pub fn add(&mut self, id: WriterId, json: &str) -> Result<(), SchemaError> {
         let writer = Schema::parse_str(json).map_err(|e| SchemaError::Parse(Box::new(e)))?;
-        let incompatible =
-            |reason: String| SchemaError::Incompatible { reader: "auditstream.v1.AuditEvent".to_owned(), reason };
+        let incompatible = |reason: String| SchemaError::Incompatible { reader: READER.to_owned(), reason };
         let guard = Guard::compile(&writer, &self.reader).map_err(incompatible)?;
-        let decoder = new_decoder(json).map_err(|e| incompatible(e.to_string()))?;
-        self.arrow = decoder.schema();
+        new_decoder(json).map_err(|e| incompatible(e.to_string()))?;
         self.known.insert(id, Arc::new(Known { json: json.to_owned(), writer, guard }));
         Ok(())
     }

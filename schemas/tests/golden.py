@@ -1,9 +1,12 @@
 """Reads the golden files with fastavro, compares with their JSON form, and encodes them again for the Rust side.
 
+Also computes each content hash from what fastavro read, by the description in src/hash.rs.
+
 usage: golden.py SCHEMA GOLDEN_FOLDER OUT_FOLDER
 """
 
 import datetime
+import hashlib
 import io
 import json
 import pathlib
@@ -52,6 +55,49 @@ def expected(text):
     return event
 
 
+def varint(number):
+    """Unsigned LEB128."""
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes(out + bytes([number]))
+
+
+def content_hash(event):
+    """SHA-256 over the canonical frame, cut to 16 bytes, in hexadecimal digits."""
+    actor = event["actor"]
+    micros = (event["occurred_at"] - EPOCH) // datetime.timedelta(microseconds=1)
+    fields = [
+        (1, event["event_id"].bytes), (2, struct.pack("<q", micros)), (3, event["tenant_id"]), (4, event["service"]),
+        (5, event["environment"], "default"), (6, event["action"]), (7, event["operation"], "OTHER"),
+        (8, event["entity_type"]), (9, event["entity_id"]), (10, event["entity_name"], ""), (11, actor["kind"]),
+        (12, actor["id"], ""), (13, actor["name"], ""), (14, actor["email"], ""), (15, actor["session_id"], ""),
+        (16, event["on_behalf_of"], ""), (17, event["outcome"]), (18, event["error_message"], ""), (19, event["changes"]),
+        (20, event["ip"], ""), (21, event["user_agent"], ""), (22, event["request_id"], ""),
+        (23, event["correlation_id"], ""), (24, event["trace_id"], ""), (25, event["http_method"], ""),
+        (26, event["http_path"], ""), (27, event["priority"], "STANDARD"), (28, event["details"], "{}"),
+    ]
+    frame = bytearray()
+
+    def value(text):
+        text = text if isinstance(text, bytes) else (text or "").encode()
+        frame.extend(varint(len(text)) + text)
+
+    for tag, content, *default in fields:
+        if tag == 19:
+            if content:
+                frame.extend(bytes([tag]) + varint(len(content)))
+            for change in content:
+                for name in ("path", "old", "new"):
+                    value(change[name])
+        elif not default or (content or "") != default[0]:
+            frame.append(tag)
+            value(content)
+    return hashlib.sha256(frame).hexdigest()[:32]
+
+
+hashes = {line.split()[1]: line.split()[0] for line in (golden / "content_hashes.txt").read_text().splitlines()}
 agree = 0
 for ending, frame in FRAMES.items():
     for path in sorted(golden.glob("*." + ending)):
@@ -64,6 +110,7 @@ for ending, frame in FRAMES.items():
         want = expected((golden / (name + ".json")).read_text())
         got = json_form(event)
         assert got == want, f"{path.name}:\n{got}\n{want}"
+        assert content_hash(event) == hashes[name], f"{path.name}: content hash"
         again = io.BytesIO()
         fastavro.schemaless_writer(again, schema, event)
         (out / path.name).write_bytes(frame + again.getvalue())

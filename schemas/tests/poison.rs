@@ -1,13 +1,11 @@
 //! Each way in which a record can be bad has its code, in both decoders, and harms no neighbour.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::Arc;
-
 use auditstream_schemas::*;
 use proptest::prelude::*;
 
 mod common;
-use common::{AT, body, event_at, minimal, record, schemas, typical};
+use common::{AT, body, event_at, minimal, record, shared, typical};
 
 fn zigzag(value: i64) -> Vec<u8> {
     let mut n = ((value << 1) ^ (value >> 63)) as u64;
@@ -29,7 +27,7 @@ fn framed(body: &[u8]) -> Vec<u8> {
 
 /// The code that both decoders give, and the message.
 fn refused(record: &[u8]) -> (PoisonCode, String) {
-    let schemas = Arc::new(schemas());
+    let schemas = shared();
     let mut decoder = BatchDecoder::new(schemas.clone());
     let good = common::record(&typical());
     decoder.push(&good, AT).unwrap();
@@ -109,7 +107,7 @@ fn lengths() {
     }
     // A negative count is followed by the block's bytes: here -1 item of 3 bytes, then one of a lying length.
     let block = |len: i64| patched(CHANGES, 1, &[zigzag(-1), zigzag(len), vec![0, 0, 0], vec![0]].concat());
-    assert_eq!(decode(&schemas(), &block(3)).unwrap().changes.len(), 1);
+    assert_eq!(decode(&shared(), &block(3)).unwrap().changes.len(), 1);
     for lie in [0, 2, 4, 6] {
         assert_eq!(refused(&block(lie)).0, PoisonCode::LengthOutOfRange, "{lie}");
     }
@@ -226,7 +224,7 @@ proptest! {
         let mut spoiled = body(&event);
         slips.iter().for_each(|slip| spoil(&mut spoiled, slip));
         let spoiled = framed(&spoiled);
-        let schemas = Arc::new(schemas());
+        let schemas = shared();
         let mut decoder = BatchDecoder::new(schemas.clone());
         decoder.push(&record(&event), AT).unwrap();
         let taken = decoder.push(&spoiled, AT);
@@ -250,7 +248,7 @@ proptest! {
     #[test]
     fn noise_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), frame in any::<bool>()) {
         let record = if frame { framed(&bytes) } else { bytes };
-        let mut decoder = BatchDecoder::new(Arc::new(schemas()));
-        prop_assert_eq!(decoder.push(&record, AT).is_ok(), decode(&schemas(), &record).is_ok());
+        let mut decoder = BatchDecoder::new(shared());
+        prop_assert_eq!(decoder.push(&record, AT).is_ok(), decode(&shared(), &record).is_ok());
     }
 }

@@ -114,6 +114,7 @@ pub(crate) fn users_file(template: &str, users: &[Credentials]) -> Result<String
         }
         text = text.replace(&placeholder, &xml(&user.password));
     }
+    without_default_user(&mut text);
     for (end, addition) in
         [("</profiles>", "    <stack_host/>\n"), ("</quotas>", "    <stack_host/>\n"), ("</users>", HOST_USER)]
     {
@@ -121,6 +122,16 @@ pub(crate) fn users_file(template: &str, users: &[Credentials]) -> Result<String
         text.insert_str(at, addition);
     }
     Ok(text)
+}
+
+/// A `default` user of the template's own gives way to [`HOST_USER`]: two of one name would shadow each other.
+fn without_default_user(text: &mut String) {
+    const END: &str = "</default>";
+    let Some(users) = text.find("<users>") else { return };
+    let Some(begin) = text[users..].find("<default>").map(|at| users + at) else { return };
+    if let Some(end) = text[begin..].find(END).map(|at| begin + at + END.len()) {
+        text.replace_range(begin..end, "");
+    }
 }
 
 fn xml(text: &str) -> String {
@@ -190,6 +201,15 @@ mod tests {
             assert!(text.contains(&format!("pw-{}", role.name())));
         }
         assert!(text.contains("GRANT SYSTEM LISTEN"));
+    }
+
+    #[test]
+    fn the_templates_own_default_user_gives_way() {
+        let mut text = "<profiles><default/></profiles><users> <default><password/></default><a/></users>".to_owned();
+        without_default_user(&mut text);
+        assert_eq!(text, "<profiles><default/></profiles><users> <a/></users>");
+        without_default_user(&mut text);
+        assert_eq!(text, "<profiles><default/></profiles><users> <a/></users>");
     }
 
     #[test]

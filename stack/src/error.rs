@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// System packages are missing and this user may not install them.
-    #[error(
-        "missing: {missing}. This user may not install packages; run this once and try again:\n\n    {command}\n"
-    )]
+    #[error("missing: {missing}. This user may not install packages; run this once and try again:\n\n    {command}\n")]
     Packages {
         /// Names of what is missing.
         missing: String,

@@ -25,6 +25,9 @@ pub(crate) const GUARD: &str = "__stack-guard";
 /// The running executable itself, also after its file was replaced by a new build.
 pub(crate) const SELF: &str = "/proc/self/exe";
 
+/// What process lists show for the hidden roles, whatever executable plays them.
+pub(crate) const PROCESS_NAME: &str = "auditstream-stack";
+
 static HOOKED: AtomicBool = AtomicBool::new(false);
 
 /// Call this first in `main` of an executable that starts stacks.
@@ -39,7 +42,7 @@ pub fn hook() {
     let code = match role.to_str() {
         Some(SUPERVISE) => supervisor::main(),
         Some(HOST) => host::main(&rest),
-        Some(BOUND) => bound(&rest),
+        Some(BOUND) => become_bound(&rest),
         Some(GUARD) => guard(&rest),
         _ => return,
     };
@@ -74,8 +77,17 @@ pub(crate) fn bound_command(executable: &Path, program: &Path) -> Command {
     command
 }
 
+/// A command that runs `program` (a path, or a name on PATH) and dies with the calling *thread*, even by kill -9.
+/// Arguments, folder and streams are for the caller to add; the process is the program itself, not a wrapper.
+///
+/// # Errors
+/// No executable can play the hidden role that binds it, see [`Options::exe`](crate::Options::exe).
+pub fn bound(program: &Path) -> Result<Command, StackError> {
+    Ok(bound_command(&executable()?, program))
+}
+
 /// `PARENT PROGRAM ARGS...`: becomes the program, bound to the parent.
-fn bound(args: &[OsString]) -> i32 {
+fn become_bound(args: &[OsString]) -> i32 {
     let [parent, program, rest @ ..] = args else { return 2 };
     let Some(parent) = parent.to_str().and_then(|pid| pid.parse().ok()) else { return 2 };
     if !bind_to_parent(parent) {

@@ -1,1 +1,47 @@
-//! .
+//! Real Apache Kafka and real ClickHouse on this machine, without containers.
+//!
+//! ```no_run
+//! use auditstream_stack::{Options, Role, Stack};
+//!
+//! # fn main() -> Result<(), auditstream_stack::StackError> {
+//! let stack = Stack::start(Options::default())?;          // both answer now
+//! let (user, password) = stack.credentials(Role::Ingest);
+//! println!("{} {} {user}", stack.kafka_bootstrap(), stack.clickhouse_url());
+//! stack.kafka().kill()?;                                  // kill -9
+//! stack.kafka().start()?;                                 // same port, same data
+//! # let _ = password;
+//! # Ok(())
+//! # }                                                     // dropped: no process, no file left
+//! ```
+//!
+//! Promises:
+//! - what is missing is installed from package managers, once, into a cache; afterwards nothing touches the network;
+//! - a stack listens on 127.0.0.1 only, on free ports, with random passwords, in a folder of its own;
+//! - it ends with its owner, also by kill -9, and leaves no process and no file ([`Stack::detach`] is the exception);
+//! - small crates only, no C toolchain beyond the linker.
+
+mod answers;
+mod claim;
+mod config;
+mod detached;
+mod error;
+mod hook;
+mod host;
+mod install;
+mod ports;
+mod progress;
+mod protocol;
+mod random;
+mod server;
+mod stack;
+mod state;
+mod supervisor;
+
+pub use answers::{clickhouse_answers, kafka_answers};
+pub use detached::{Status, down, find, list, status};
+pub use error::{InstallError, StackError};
+pub use hook::{bound, hook};
+pub use install::{Installed, Servers, cache_dir, ensure_installed, ensure_servers};
+pub use progress::{Life, Lines, Progress, Silent};
+pub use stack::{Options, Server, Stack};
+pub use state::{Credentials, Role, ServerKind, State};

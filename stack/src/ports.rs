@@ -37,7 +37,12 @@ pub(crate) fn pick<const N: usize>() -> io::Result<[u16; N]> {
 
 /// First port of the kernel's range for outgoing connections; Linux' default where the text is unreadable or leaves no room.
 fn ephemeral_start(range: &str) -> u16 {
-    range.split_whitespace().next().and_then(|low| low.parse().ok()).filter(|low| *low > LOWEST + 1_000).unwrap_or(32_768)
+    range
+        .split_whitespace()
+        .next()
+        .and_then(|low| low.parse().ok())
+        .filter(|low| *low > LOWEST + 1_000)
+        .unwrap_or(32_768)
 }
 
 #[cfg(test)]

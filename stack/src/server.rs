@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::error::{StackError, Tried as _};
-use crate::hook::{HOST, SELF, bound_command};
+use crate::hook::{HOST, PROCESS_NAME, SELF, bound_command};
 use crate::install;
 use crate::random;
 use crate::state::ServerKind;
@@ -68,6 +69,7 @@ impl Servers {
             ServerKind::Clickhouse => {
                 let mut command = Command::new(SELF);
                 command
+                    .arg0(PROCESS_NAME)
                     .arg(HOST)
                     .arg(std::process::id().to_string())
                     .arg(&self.installed.clickhouse_library)
@@ -80,7 +82,8 @@ impl Servers {
         let log = append(&self.dir.join(name))?;
         let errors = log.try_clone().tried("open", &self.dir.join(name))?;
         command.current_dir(&self.dir).stdin(Stdio::null()).stdout(log).stderr(errors);
-        let child = command.spawn().map_err(|source| StackError::Io { what: format!("start {}", server.name()), source })?;
+        let child =
+            command.spawn().map_err(|source| StackError::Io { what: format!("start {}", server.name()), source })?;
         *self.slot(server) = Some(child);
         Ok(())
     }
@@ -135,7 +138,8 @@ impl Servers {
     pub(crate) fn format_kafka(&self) -> Result<(), StackError> {
         let data = self.dir.join("kafka");
         fs::create_dir_all(&data).tried("create", &data)?;
-        let (from, to) = (self.installed.kafka_template.join("bootstrap.checkpoint"), data.join("bootstrap.checkpoint"));
+        let (from, to) =
+            (self.installed.kafka_template.join("bootstrap.checkpoint"), data.join("bootstrap.checkpoint"));
         fs::copy(&from, &to).tried("copy", &from)?;
         let ids = (random::kafka_uuid(), random::kafka_uuid());
         let (cluster, directory) = (ids.0.tried("make an id for", &data)?, ids.1.tried("make an id for", &data)?);

@@ -90,12 +90,19 @@ fn bodies(n: usize, rows: usize) -> Vec<EventBody> {
         let decoded = d.finish().unwrap();
         fin += t.elapsed();
         let t = Instant::now();
+        if std::env::var("HASH").is_ok() {
+            for d in &decoded {
+                std::hint::black_box(content_hash(&d.batch).unwrap());
+            }
+            println!("hash {:.3} s/M", t.elapsed().as_secs_f64() * 1e6 / rows as f64);
+        }
+        let t = Instant::now();
         let b = event_body(&decoded, "audit.events").unwrap();
         enc += t.elapsed();
         out.push(b);
     }
     let m = (n * rows) as f64 / 1e6;
-    let bytes: usize = out.iter().map(|b| b.bytes.len()).sum();
+    let bytes: usize = out.iter().map(|b| b.size()).sum();
     println!(
         "wire {:.1} B/event, arrow {:.1} B/event; push {:.3} s/M finish {:.3} s/M body {:.3} s/M",
         wire as f64 / m / 1e6,
@@ -134,7 +141,7 @@ async fn main() {
     let run = std::process::id();
     let bodies = bodies(n, rows);
     if let Ok(f) = std::env::var("DUMP") {
-        std::fs::write(f, &bodies[0].bytes).unwrap();
+        std::fs::write(f, bodies[0].chunks().concat()).unwrap();
         return;
     }
     let c0 = cpu(pid);

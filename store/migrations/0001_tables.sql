@@ -1,11 +1,13 @@
--- Events. The row's identity is its sorting key: the same event twice is one row under FINAL, and the first write wins (the highest version).
--- An absent text is '', never NULL.
+-- The row's identity is its sorting key: the same event twice is one row under FINAL, and the first write wins (the highest version).
+-- An absent text is '', never NULL. Codecs by measurement (2.1 M events of 338 bytes, inserted by 100,000): texts with ZSTD(1) and numbers with T64
+-- take 86 bytes and 1.76 CPU-seconds a million; the server's default LZ4 139 bytes and 1.6; Delta and ZSTD(1) for the numbers 90 bytes and 1.83.
+-- Half of the 86 can't be compressed: content hash 16, trace id 16, event id 10, request id 8.
 CREATE TABLE IF NOT EXISTS {database}.events
 (
     tenant_id LowCardinality(String) COMMENT 'Who owns the entity',
     entity_type LowCardinality(String) COMMENT 'Kind of the entity',
     entity_id String COMMENT 'Id of the entity within its tenant and type' CODEC(ZSTD(1)),
-    occurred_at DateTime64(6, 'UTC') COMMENT 'When it happened, by the clock of the service' CODEC(Delta, ZSTD(1)),
+    occurred_at DateTime64(6, 'UTC') COMMENT 'When it happened, by the clock of the service' CODEC(T64, LZ4),
     event_id UUID COMMENT 'UUIDv7 of the event' CODEC(ZSTD(1)),
     content_hash FixedString(16) COMMENT 'First 16 bytes of SHA-256 over the content: another content under a known id is another row' CODEC(NONE),
     service LowCardinality(String) COMMENT 'What wrote the event',
@@ -34,16 +36,60 @@ CREATE TABLE IF NOT EXISTS {database}.events
     priority LowCardinality(String) COMMENT 'CRITICAL, STANDARD or BEST_EFFORT',
     details String COMMENT 'Anything else: a JSON object' CODEC(ZSTD(1)),
     producer_id LowCardinality(String) COMMENT 'Process that sent the event',
-    producer_epoch Int64 COMMENT 'Start of that process' CODEC(Delta, ZSTD(1)),
-    producer_seq Int64 COMMENT 'Number of the event within the epoch' CODEC(Delta, ZSTD(1)),
-    received_at DateTime64(3, 'UTC') COMMENT 'Timestamp of the Kafka record' CODEC(Delta, ZSTD(1)),
-    version UInt64 COMMENT 'The earlier the record, the higher' CODEC(Delta, ZSTD(1)),
+    producer_epoch Int64 COMMENT 'Start of that process' CODEC(T64, LZ4),
+    producer_seq Int64 COMMENT 'Number of the event within the epoch' CODEC(T64, LZ4),
+    received_at DateTime64(3, 'UTC') COMMENT 'Timestamp of the Kafka record' CODEC(T64, LZ4),
+    version UInt64 COMMENT 'The earlier the record, the higher' CODEC(T64, LZ4),
     _topic LowCardinality(String) COMMENT 'Topic of the record',
-    _partition Int32 COMMENT 'Partition of the record' CODEC(ZSTD(1)),
-    _offset Int64 COMMENT 'Offset of the record' CODEC(Delta, ZSTD(1))
+    _partition Int32 COMMENT 'Partition of the record' CODEC(T64, LZ4),
+    _offset Int64 COMMENT 'Offset of the record' CODEC(T64, LZ4)
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(occurred_at)
 ORDER BY (tenant_id, entity_type, entity_id, occurred_at, event_id, content_hash)
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'Audit events, one row each under FINAL';
+
+-- Every batch leaves the spans of offsets it stored beside its rows, so that anybody can prove that no offset is missing. A batch that was stored
+-- again after a crash may cut its spans elsewhere: spans may overlap, but must leave no gap.
+CREATE TABLE IF NOT EXISTS {database}.ledger
+(
+    topic LowCardinality(String) COMMENT 'Topic of the records',
+    partition Int32 COMMENT 'Partition of the records',
+    first_offset Int64 COMMENT 'Offset of the first record of the span',
+    last_offset Int64 COMMENT 'Offset of its last record',
+    rows UInt64 COMMENT 'Records of the span that are rows of events',
+    dead_letters UInt64 COMMENT 'Records of the span that are dead letters',
+    hash FixedString(16) COMMENT 'Stands for exactly the rows of the batch',
+    token String COMMENT 'Deduplication token of the insert' CODEC(ZSTD(1)),
+    worker LowCardinality(String) COMMENT 'The worker that stored it',
+    inserted_at DateTime64(3, 'UTC') COMMENT 'When the rows were acknowledged, by the clock of the worker'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (topic, partition, first_offset, last_offset)
+SETTINGS non_replicated_deduplication_window = 10000
+COMMENT 'Spans of offsets that are stored: as rows of events or as dead letters';
+
+-- A copy for queries; the dead-letter topic is where they are safe, and from where they are tried again.
+CREATE TABLE IF NOT EXISTS {database}.dead_letters
+(
+    topic LowCardinality(String) COMMENT 'Topic of the source record',
+    partition Int32 COMMENT 'Its partition',
+    offset Int64 COMMENT 'Its offset',
+    timestamp DateTime64(3, 'UTC') COMMENT 'Its timestamp',
+    key String COMMENT 'Its key, bytes; empty when it had none' CODEC(ZSTD(1)),
+    value String COMMENT 'Its value, bytes; empty when it had none' CODEC(ZSTD(1)),
+    headers Array(Tuple(name String, value String)) COMMENT 'Its headers, in order' CODEC(ZSTD(1)),
+    error_class LowCardinality(String) COMMENT 'Where it failed',
+    error_code LowCardinality(String) COMMENT 'Stable code of the reason',
+    error_message String COMMENT 'The reason' CODEC(ZSTD(1)),
+    schema LowCardinality(String) COMMENT 'The writer schema that the record names',
+    worker LowCardinality(String) COMMENT 'The worker that refused it',
+    dlq_topic LowCardinality(String) COMMENT 'The dead-letter topic',
+    dlq_partition Int32 COMMENT 'Partition of the dead letter there',
+    dlq_offset Int64 COMMENT 'Offset of the dead letter there'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (topic, partition, offset)
+SETTINGS non_replicated_deduplication_window = 10000
+COMMENT 'Records that could not be stored as events, with the reason';

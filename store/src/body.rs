@@ -1,69 +1,209 @@
-//! The body of an insert: decoded batches as one Arrow stream, kept as bytes until ClickHouse has acknowledged it.
+//! The body of an insert: decoded batches as one Arrow stream, kept until ClickHouse has acknowledged it.
+//!
+//! The stream is a list of chunks that share the decoded columns' memory; nothing is copied into one piece (which took 0.2 CPU-seconds a million
+//! events, mostly for fresh pages).
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_ipc::writer::StreamWriter;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch, StructArray};
+use arrow_buffer::Buffer;
+use arrow_ipc::writer::StreamEncoder;
 use arrow_schema::{Schema, SchemaRef};
-use auditstream_schemas::{Decoded, content_hash};
-use bytes::Bytes;
+use auditstream_schemas::{Decoded, Position, content_hash};
+use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 use crate::flatten::{BodyError, flatten};
 
-/// Rows ready to be sent, as `FORMAT ArrowStream`, with the columns of [`crate::EVENT_COLUMNS`].
+/// Rows ready to be sent, as `FORMAT ArrowStream` with the columns of [`crate::EVENT_COLUMNS`].
 ///
 /// A pure function of the records and their positions: the same records in the same batches give the same bytes, in any process.
 #[derive(Clone)]
 pub struct EventBody {
-    /// The Arrow IPC stream, uncompressed.
-    pub bytes: Bytes,
     /// Rows in it.
     pub rows: u64,
-    /// The first 16 bytes of SHA-256 over `bytes`.
+    /// 16 bytes of SHA-256 that stand for exactly these rows, in this order.
     pub hash: [u8; 16],
+    chunks: Vec<Bytes>,
+    /// The same rows as columns, in the same memory: to be cut when some row is refused.
+    batches: Vec<RecordBatch>,
+}
+
+impl EventBody {
+    /// Bytes to send.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.chunks.iter().map(Bytes::len).sum()
+    }
+
+    /// The Arrow IPC stream, uncompressed, in pieces.
+    #[must_use]
+    pub fn chunks(&self) -> &[Bytes] {
+        &self.chunks
+    }
+
+    /// The rows as columns.
+    pub(crate) fn batches(&self) -> &[RecordBatch] {
+        &self.batches
+    }
 }
 
 impl std::fmt::Debug for EventBody {
     /// Sizes only: the bytes are what people did.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EventBody").field("bytes", &self.bytes.len()).field("rows", &self.rows).finish_non_exhaustive()
+        f.debug_struct("EventBody").field("size", &self.size()).field("rows", &self.rows).finish_non_exhaustive()
     }
 }
 
-/// Writes `decoded` batches of `topic` as one body, rows in the given order. Pure computation, about 0.1 s per million events: not for a thread that drives sockets.
+/// Writes `decoded` batches of `topic` as one body, rows in the given order. Pure computation of about a second per million events, most of it
+/// the content hash: not for a thread that drives sockets.
 ///
 /// # Errors
 /// When a batch has not the shape that the schemas promise. No record can cause that.
 pub fn event_body(decoded: &[Decoded], topic: &str) -> Result<EventBody, BodyError> {
     let mut batches = Vec::with_capacity(decoded.len());
+    let mut identity = Identity::new(topic);
     for Decoded { batch, positions } in decoded {
-        let hash = content_hash(batch).map_err(|fault| BodyError::ContentHash(Box::new(fault)))?;
-        batches.push(flatten(batch, positions, topic, hash)?);
+        let content = content_hash(batch).map_err(|fault| BodyError::ContentHash(Box::new(fault)))?;
+        identity.add(batch, positions, &content)?;
+        batches.push(flatten(batch, positions, topic, content)?);
     }
-    body_of(&batches)
+    body_of(batches, identity.finish())
 }
 
-/// One stream of all `batches`, which share a schema.
-pub(crate) fn body_of(batches: &[RecordBatch]) -> Result<EventBody, BodyError> {
-    let schema: SchemaRef = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+/// The body of flat `batches`, whose rows `hash` stands for.
+pub(crate) fn body_of(batches: Vec<RecordBatch>, hash: [u8; 16]) -> Result<EventBody, BodyError> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let size: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
-    let mut bytes = Vec::with_capacity(size + 64 * 1024);
-    let mut writer = StreamWriter::try_new(&mut bytes, &schema)?;
-    for batch in batches {
-        writer.write(batch)?;
-    }
-    writer.finish()?;
-    drop(writer);
-    let hash = hash_of(&bytes);
-    Ok(EventBody { bytes: Bytes::from(bytes), rows: rows as u64, hash })
+    Ok(EventBody { rows: rows as u64, hash, chunks: stream(&batches)?, batches })
 }
 
-/// The deduplication token is made from this: two bodies under one token would silently lose the second, so it must not collide even for hostile input.
-fn hash_of(bytes: &[u8]) -> [u8; 16] {
-    let digest = Sha256::digest(bytes);
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&digest[..16]);
-    hash
+/// One Arrow IPC stream of all `batches`, which share a schema.
+fn stream(batches: &[RecordBatch]) -> Result<Vec<Bytes>, BodyError> {
+    let schema: SchemaRef = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+    let mut encoder = StreamEncoder::try_new(&schema)?;
+    let mut chunks = Chunks::default();
+    for batch in batches {
+        chunks.extend(encoder.encode(batch)?);
+    }
+    chunks.extend(encoder.finish()?);
+    Ok(chunks.finish())
+}
+
+/// Buffers smaller than this are copied together; a frame of its own on the connection costs more.
+const SMALL: usize = 16 * 1024;
+
+/// Joins small buffers and passes large ones on as they are.
+#[derive(Default)]
+struct Chunks {
+    done: Vec<Bytes>,
+    open: BytesMut,
+}
+
+/// Lets a chunk keep a column's memory.
+struct Column(Buffer);
+
+impl AsRef<[u8]> for Column {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+}
+
+impl Chunks {
+    fn extend(&mut self, buffers: Vec<Buffer>) {
+        for buffer in buffers {
+            if buffer.len() < SMALL {
+                self.open.extend_from_slice(&buffer);
+            } else {
+                self.seal();
+                self.done.push(Bytes::from_owner(Column(buffer)));
+            }
+        }
+    }
+
+    fn seal(&mut self) {
+        if !self.open.is_empty() {
+            self.done.push(self.open.split().freeze());
+        }
+    }
+
+    fn finish(mut self) -> Vec<Bytes> {
+        self.seal();
+        self.done
+    }
+}
+
+/// A hash over what makes the rows: each row's content hash, and what that leaves out (producer stamp, position, topic).
+///
+/// The deduplication token is made from it: two bodies under one token would silently lose the second, so it must not collide even for hostile
+/// input. It reads 70 bytes a row where the body has 450 (0.05 instead of 0.3 CPU-seconds a million events).
+struct Identity {
+    digest: Sha256,
+    pending: Vec<u8>,
+}
+
+impl Identity {
+    fn new(topic: &str) -> Self {
+        let mut identity = Self { digest: Sha256::new(), pending: Vec::with_capacity(2 * SMALL) };
+        identity.text(topic);
+        identity
+    }
+
+    fn add(
+        &mut self,
+        batch: &RecordBatch,
+        positions: &[Position],
+        content: &FixedSizeBinaryArray,
+    ) -> Result<(), BodyError> {
+        let producer = batch.column_by_name("producer").and_then(|column| column.as_struct_opt());
+        let missing = |column| BodyError::Shape {
+            column,
+            found: "missing or of another type".to_owned(),
+            expected: "as in the schema",
+        };
+        let number = |record: Option<&StructArray>, name: &'static str| {
+            record
+                .and_then(|record| record.column_by_name(name)?.as_primitive_opt::<Int64Type>().cloned())
+                .ok_or_else(|| missing(name))
+        };
+        let id = producer
+            .and_then(|record| record.column_by_name("id")?.as_string_opt::<i32>())
+            .ok_or_else(|| missing("producer_id"))?;
+        let epoch = number(producer, "epoch")?;
+        let seq = number(producer, "seq")?;
+        let rows = batch.num_rows();
+        if positions.len() != rows || content.len() != rows {
+            return Err(BodyError::Positions { rows, positions: positions.len() });
+        }
+        for (row, at) in positions.iter().enumerate() {
+            self.pending.extend_from_slice(content.value(row));
+            for number in [i64::from(at.partition), at.offset, at.timestamp_ms, epoch.value(row), seq.value(row)] {
+                self.pending.extend_from_slice(&number.to_le_bytes());
+            }
+            self.text(id.value(row));
+            if self.pending.len() >= SMALL {
+                self.drain();
+            }
+        }
+        Ok(())
+    }
+
+    /// With its length, so that no two sequences of texts look alike.
+    fn text(&mut self, text: &str) {
+        self.pending.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        self.pending.extend_from_slice(text.as_bytes());
+    }
+
+    fn drain(&mut self) {
+        self.digest.update(&self.pending);
+        self.pending.clear();
+    }
+
+    fn finish(mut self) -> [u8; 16] {
+        self.drain();
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&self.digest.finalize()[..16]);
+        hash
+    }
 }

@@ -3,7 +3,9 @@
 //! A retry sends the same bytes and the same token. The token saves the work of a second insert where ClickHouse still remembers the first;
 //! what makes a repeated row one row is its identity in the table, never the token.
 
+use clickhouse::error::Error;
 use clickhouse::{Row, RowWrite};
+use tokio::time::{Instant, timeout_at};
 
 use crate::body::EventBody;
 use crate::client::Store;
@@ -16,14 +18,15 @@ use crate::shape::ShapeError;
 pub(crate) const INSERT_SETTINGS: &[(&str, &str)] = &[
     // The answer means: the rows are in the table.
     ("async_insert", "0"),
-    // No 200 before the work is done, so that a failure is not hidden behind it.
-    ("wait_end_of_query", "1"),
     ("insert_deduplicate", "1"),
     // Duplicates of one batch are merged later anyway; sorting them out here costs two thirds of the insert.
     ("optimize_on_insert", "0"),
     // Events of any time arrive together; refusing a batch of many months would stop the partition for ever.
     ("max_partitions_per_insert_block", "0"),
 ];
+
+/// A parameter of the request, not a setting: no 200 before the work is done, so that a failure is not hidden behind it.
+const WAIT_FOR_THE_END: (&str, &str) = ("wait_end_of_query", "1");
 
 /// One body becomes one block, so that it lands whole or not at all in each partition of the table, under one token.
 const EVENT_SETTINGS: &[(&str, &str)] = &[
@@ -46,15 +49,27 @@ impl Store {
     pub async fn insert_events(&self, body: &EventBody, token: &str) -> Result<(), InsertError> {
         let limit = self.inner.insert_timeout;
         let mut insert = self.inner.client.insert_formatted_with(self.insert_statement());
-        for (name, value) in INSERT_SETTINGS.iter().chain(EVENT_SETTINGS) {
+        for (name, value) in INSERT_SETTINGS.iter().chain(EVENT_SETTINGS).chain([&WAIT_FOR_THE_END]) {
             insert = insert.with_setting(*name, *value);
         }
-        // The body is handed over in one piece, which takes no time; so the limit on the answer is the limit on the whole.
         let mut insert =
             insert.with_setting("insert_deduplication_token", token).with_timeouts(Some(limit), Some(limit));
-        let result = match insert.send(body.bytes.clone()).await {
-            Ok(()) => insert.end().await,
-            Err(error) => Err(error),
+        let deadline = Instant::now() + limit;
+        let sent = async {
+            for chunk in body.chunks() {
+                insert.send(chunk.clone()).await?;
+            }
+            Ok(())
+        };
+        let result = match timeout_at(deadline, sent).await {
+            // On a task of its own: dropped here at the deadline, the client would leave the request running; there it closes it by its own limit.
+            Ok(Ok(())) => match timeout_at(deadline, tokio::spawn(insert.end())).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) => Err(Error::Custom("the insert's task ended".to_owned())),
+                Err(_) => Err(Error::TimedOut),
+            },
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Error::TimedOut),
         };
         match result.map_err(|error| CallError::new(&error, limit)) {
             Err(error) if error.class == ErrorClass::Bisect => Err(self.not_the_table(error).await),
@@ -87,7 +102,7 @@ impl Store {
         let client = self.inner.client.clone().with_database(&self.inner.database).with_validation(false);
         let work = async {
             let mut insert = client.insert::<R>(table).await?.with_timeouts(Some(limit), Some(limit));
-            for (name, value) in INSERT_SETTINGS {
+            for (name, value) in INSERT_SETTINGS.iter().chain([&WAIT_FOR_THE_END]) {
                 insert = insert.with_setting(*name, *value);
             }
             insert = insert.with_setting("insert_deduplication_token", token);

@@ -1,4 +1,14 @@
-//! ClickHouse.
+//! ClickHouse: its tables, what goes into them, who may do what, and what operators ask.
+//!
+//! - [`Store`] is the handle; [`Store::migrate`] makes the tables, [`Store::check_tables`] compares them with what this version writes.
+//! - [`event_body`] turns decoded batches into the bytes of an insert, [`Store::insert_events`] sends them.
+//! - [`ErrorClass`] says what a failure means: again, look for the bad rows, or stop.
+//! - [`ROLES`] defines the roles, [`Store::stats`] answers the figures.
+//!
+//! Promises: every call has a timeout; an insert that answered `Ok` is in the table; the same body may be sent again at any time; no error holds
+//! a row's values.
+
+mod bisect;
 mod body;
 mod client;
 mod columns;
@@ -6,14 +16,22 @@ mod config;
 mod errors;
 mod flatten;
 mod ingest;
+mod lock;
+mod migrate;
+mod migrations;
+mod roles;
 mod rows;
 mod shape;
 
+pub use bisect::{MAX_REFUSED, RefusedRow};
 pub use body::{EventBody, event_body};
 pub use client::Store;
 pub use columns::{Column, EVENT_COLUMNS, Source};
 pub use config::{Config, ConfigError, Secret};
 pub use errors::{CallError, ErrorClass, InsertError};
 pub use flatten::BodyError;
+pub use migrate::{MigrateError, MigrateOptions, MigrateReport};
+pub use migrations::{MIGRATIONS, Migration};
+pub use roles::{ROLES, Role, RolesOutcome, local_users_xml, roles_sql};
 pub use rows::{DeadLetterRow, LedgerRow};
 pub use shape::ShapeError;

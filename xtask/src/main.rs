@@ -1,1 +1,50 @@
-fn main() {}
+//! `cargo xtask`: the one door for habits. Each subcommand is a file; this one only opens the door.
+
+mod child;
+mod demo;
+mod progress;
+mod stack;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The habits of the auditstream repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything in one go, on real servers: real and generated events, five questions, the figures, the proof.
+    Demo(demo::Args),
+    /// Start, look at and stop a local Kafka and ClickHouse, without containers.
+    Stack(stack::Args),
+    /// Build everything and run all tests, on a real Kafka and ClickHouse where they need one.
+    Test(test::Args),
+    /// Check format, lints, licences, file length and that nothing of this machine stands in the repository.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    auditstream_stack::hook();
+    let cli = Cli::parse();
+    let result = child::end_with_us().and_then(|()| match cli.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Stack(args) => stack::run(args),
+        Command::Test(args) => test::run(&args),
+        Command::Tidy => tidy::run(),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

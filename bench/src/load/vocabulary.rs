@@ -122,12 +122,29 @@ pub(super) const AREAS: &[Area] = &[
 
 /// People's names; every pair of two is somebody.
 pub(super) const FIRST_NAMES: &[&str] = &[
-    "Ada", "Béla", "Chidi", "Dana", "Emre", "Fatou", "Grete", "Hana", "Ivo", "Jorge", "Katya", "Linh", "Mira", "Noor", "Ola", "Paul",
+    "Ada", "Béla", "Chidi", "Dana", "Emre", "Fatou", "Grete", "Hana", "Ivo", "Jorge", "Katya", "Linh", "Mira", "Noor",
+    "Ola", "Paul",
 ];
 /// See [`FIRST_NAMES`].
 pub(super) const LAST_NAMES: &[&str] = &[
-    "Arslan", "Brandt", "Costa", "Diallo", "Engel", "Ferrari", "Garcia", "Hansen", "Ito", "Jensen", "Kaya", "Lindqvist", "Moreau", "Novak", "Okafor", "Petrov",
+    "Arslan",
+    "Brandt",
+    "Costa",
+    "Diallo",
+    "Engel",
+    "Ferrari",
+    "Garcia",
+    "Hansen",
+    "Ito",
+    "Jensen",
+    "Kaya",
+    "Lindqvist",
+    "Moreau",
+    "Novak",
+    "Okafor",
+    "Petrov",
 ];
 
 /// Share of the day's events in each hour, UTC: an office day.
-pub(super) const HOURS: [u64; 24] = [4, 3, 3, 3, 4, 6, 10, 18, 32, 42, 46, 44, 36, 42, 46, 45, 40, 32, 22, 16, 12, 9, 7, 5];
+pub(super) const HOURS: [u64; 24] =
+    [4, 3, 3, 3, 4, 6, 10, 18, 32, 42, 46, 44, 36, 42, 46, 45, 40, 32, 22, 16, 12, 9, 7, 5];

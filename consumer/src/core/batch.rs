@@ -96,6 +96,8 @@ pub(super) struct Batch {
     pub(super) insert: Step,
     pub(super) delivery: Step,
     pub(super) ledger: Step,
+    /// Dead letters were added while a delivery was under way, which does not hold them.
+    pub(super) deliver_again: bool,
     /// Index into `spans` of the last record's partition: records come in runs of one partition.
     current: usize,
 }
@@ -112,6 +114,7 @@ impl Batch {
             insert: Step::Open,
             delivery: Step::Open,
             ledger: Step::Open,
+            deliver_again: false,
             current: 0,
         }
     }
@@ -133,6 +136,27 @@ impl Batch {
         self.rows += usize::from(is_row);
         self.dead_letters += usize::from(!is_row);
         self.bytes += bytes;
+    }
+
+    /// Rows of a partition became dead letters.
+    pub(super) fn refuse(&mut self, partition: i32, mut rows: u64) {
+        // A partition has two spans when it was lost and came back while the batch was open; which of them a row was in does not matter for the sums.
+        for span in self.spans.iter_mut().filter(|span| span.partition == partition) {
+            let moved = rows.min(span.rows);
+            span.rows -= moved;
+            span.dead_letters += moved;
+            rows -= moved;
+        }
+        match self.delivery {
+            Step::Done => self.delivery = Step::Open,
+            Step::Running { .. } => self.deliver_again = true,
+            Step::Open | Step::Waiting { .. } => {}
+        }
+    }
+
+    /// The delivery under way was acknowledged.
+    pub(super) fn delivered(&mut self) {
+        self.delivery = if std::mem::take(&mut self.deliver_again) { Step::Open } else { Step::Done };
     }
 
     /// Rows are stored and dead letters acknowledged: the spans may be written.

@@ -99,7 +99,10 @@ pub enum Input {
         /// What it turned out to be.
         verdict: Verdict,
     },
-    /// An insert was acknowledged.
+    /// Rows of the batch, so many of each partition, turned out to be refused for themselves: they are dead letters now, which the caller holds.
+    /// Comes while the insert is under way, before its [`Input::Inserted`].
+    Refused(BatchId, Vec<(i32, u64)>),
+    /// An insert was acknowledged: all rows of the batch but refused ones are stored.
     Inserted(BatchId),
     /// An insert failed, or its outcome is unknown.
     InsertFailed(BatchId, Failure),
@@ -130,13 +133,13 @@ pub enum Action {
         batch: BatchId,
         /// Why now.
         reason: SealReason,
-        /// What it holds.
-        spans: Vec<Span>,
     },
     /// Insert the batch's rows; `attempt` counts from 0, each with the same bytes and token.
     Insert {
         /// Which batch.
         batch: BatchId,
+        /// Where its rows come from.
+        spans: Vec<Span>,
         /// 0 for the first try.
         attempt: u32,
     },
@@ -151,6 +154,8 @@ pub enum Action {
     WriteLedger {
         /// Which batch.
         batch: BatchId,
+        /// What became of its records.
+        spans: Vec<Span>,
         /// 0 for the first try.
         attempt: u32,
     },

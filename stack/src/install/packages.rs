@@ -86,9 +86,12 @@ fn python_venv() -> bool {
         .any(|entry| entry.path().join("ensurepip/__init__.py").exists())
 }
 
-/// Installs those of the packages that are missing.
-pub(crate) fn ensure(packages: &[Package], progress: &dyn Progress) -> Result<(), InstallError> {
-    let missing: Vec<&str> = packages.iter().filter(|package| !package.there()).map(|package| package.name).collect();
+/// Installs those of the packages that are missing; all lists at once, so that a person is asked at most once.
+pub(crate) fn ensure(lists: &[&[Package]], progress: &dyn Progress) -> Result<(), InstallError> {
+    let packages = || lists.iter().copied().flatten();
+    let mut missing: Vec<&str> = packages().filter(|package| !package.there()).map(|package| package.name).collect();
+    missing.sort_unstable();
+    missing.dedup();
     if missing.is_empty() {
         return Ok(());
     }
@@ -109,7 +112,7 @@ pub(crate) fn ensure(packages: &[Package], progress: &dyn Progress) -> Result<()
     let result = apt(prefix, &missing, &log, progress);
     let _ = fs::remove_file(&log);
     result?;
-    match packages.iter().find(|package| !package.there()) {
+    match packages().find(|package| !package.there()) {
         Some(package) => Err(InstallError::Program(format!("{} (although apt has installed it)", package.name))),
         None => Ok(()),
     }

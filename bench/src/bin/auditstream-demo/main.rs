@@ -1,0 +1,116 @@
+//! `auditstream-demo`: what `cargo xtask demo` runs once the stack is up, and its parts one by one for development.
+
+mod figures;
+mod freshness;
+mod history;
+mod poison;
+mod questions;
+mod run;
+mod screen;
+mod setup;
+mod throughput;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use auditstream_bench::target::Target;
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use screen::Screen;
+
+/// Shows auditstream at work on a stack that is up (`cargo xtask stack up --throughput`).
+#[derive(Debug, Parser)]
+#[command(name = "auditstream-demo", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole demo, from the tables to the figures. Exit code 1 when an event is lost or double.
+    Run(run::Args),
+    /// Put generated events on the topic and end: says how many a second.
+    Load(throughput::LoadArgs),
+    /// Load the topic, then let workers drain it, several times: events a second, memory, CPU.
+    Bench(throughput::BenchArgs),
+}
+
+/// What every part needs.
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// Name of the stack.
+    #[arg(long, default_value = "local")]
+    stack: String,
+    /// The `auditstream` program; default: the one beside this program.
+    #[arg(long, value_name = "FILE")]
+    auditstream: Option<PathBuf>,
+    /// Another seed, other generated events.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+impl Common {
+    fn target(&self) -> Result<Target> {
+        Target::find(&self.stack)
+    }
+
+    fn program(&self) -> Result<PathBuf> {
+        let program = match &self.auditstream {
+            Some(program) => program.clone(),
+            None => {
+                std::env::current_exe().context("this program's own path is not known")?.with_file_name("auditstream")
+            }
+        };
+        anyhow::ensure!(
+            program.is_file(),
+            "{} is not there; build it: cargo build --release --bin auditstream",
+            program.display()
+        );
+        Ok(program)
+    }
+}
+
+fn main() -> ExitCode {
+    // Workers are bound to this process's life by this very program in another role.
+    auditstream_stack::hook();
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no runtime ({error})");
+            return ExitCode::FAILURE;
+        }
+    };
+    // On this thread: children die with the thread that started them.
+    let result = runtime.block_on(async {
+        let (mut interrupt, mut terminate) = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+            (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
+            _ => anyhow::bail!("signals can't be heard"),
+        };
+        // Dropping the work ends the workers and stops the threads that send.
+        tokio::select! {
+            result = work(cli.command) => result,
+            _ = interrupt.recv() => Ok(ExitCode::from(130)),
+            _ = terminate.recv() => Ok(ExitCode::from(143)),
+        }
+    });
+    let code = result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+async fn work(command: Command) -> Result<ExitCode> {
+    let screen = Screen::new();
+    match command {
+        Command::Run(args) => Box::pin(run::run(&args, &screen)).await,
+        Command::Load(args) => Box::pin(throughput::only_load(&args, &screen)).await.map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => Box::pin(throughput::bench(&args, &screen)).await.map(|()| ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,63 @@
+//! What a process has used, from /proc (proc(5)).
+
+use std::io;
+use std::time::Duration;
+
+use nix::unistd::{SysconfVar, sysconf};
+
+/// What a process has used so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// Time on a CPU, in user and kernel mode, all threads.
+    pub cpu: Duration,
+    /// The most memory that was ever resident, in bytes (`VmHWM`).
+    pub peak_rss: u64,
+}
+
+/// The usage of a living process.
+///
+/// # Errors
+/// There is no such process, or /proc can't be read.
+pub fn usage(pid: u32) -> io::Result<Usage> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let per_second =
+        sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u32::try_from(ticks).ok()).unwrap_or(100);
+    let ticks = cpu_ticks(&stat).ok_or_else(|| io::Error::other("/proc/PID/stat has another form"))?;
+    let peak_rss = peak_rss(&status).ok_or_else(|| io::Error::other("/proc/PID/status has no VmHWM"))?;
+    Ok(Usage { cpu: Duration::from_secs_f64(ticks as f64 / f64::from(per_second)), peak_rss })
+}
+
+/// utime and stime, fields 14 and 15. The name in field 2 may hold spaces and parentheses.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let kernel: u64 = fields.next()?.parse().ok()?;
+    Some(user + kernel)
+}
+
+fn peak_rss(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_confuse() {
+        let stat = "42 (a) b) (c) S 1 42 42 0 -1 4194560 100 0 0 0 17 5 0 0 20 0 4 0 100 1000 10";
+        assert_eq!(cpu_ticks(stat), Some(22));
+        assert_eq!(cpu_ticks("42"), None);
+    }
+
+    #[test]
+    fn this_process_has_used_something() {
+        let usage = usage(std::process::id()).unwrap();
+        assert!(usage.peak_rss > 100_000, "{usage:?}");
+        assert_eq!(peak_rss("Name:\tx\nVmHWM:\t   2048 kB\n"), Some(2_097_152));
+    }
+}

@@ -1,0 +1,61 @@
+//! The commands: one file each, with its arguments, its help and what it does.
+
+mod config;
+mod consume;
+mod migrate;
+mod publish;
+mod stats;
+mod topics;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Loaded;
+use crate::exit;
+
+/// An audit trail over Kafka and ClickHouse: nothing lost, nothing double.
+///
+/// Services publish audit events to Kafka; workers (`consume`) store them in ClickHouse.
+#[derive(Debug, Parser)]
+#[command(name = "auditstream", version, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", exit::HELP), max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Configuration file (TOML); default ./auditstream.toml if it exists.
+    #[arg(short, long, global = true, env = "AUDITSTREAM_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Migrate(migrate::Args),
+    Topics(topics::Args),
+    Publish(publish::Args),
+    Consume(consume::Args),
+    Stats(stats::Args),
+    Config(config::Args),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  auditstream config check
+  auditstream migrate && auditstream topics create
+  auditstream consume
+  auditstream publish events.ndjson
+  auditstream stats";
+
+/// Runs the command and answers the exit code.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
+    let load = || Loaded::read(cli.config.as_deref());
+    match cli.command {
+        Command::Config(args) => config::run(&args, load()),
+        Command::Publish(args) if args.dry_run() => publish::dry_run(&args),
+        Command::Migrate(args) => migrate::run(&args, &load()?.settings),
+        Command::Topics(args) => topics::run(&args, &load()?.settings),
+        Command::Publish(args) => publish::run(&args, &load()?.settings),
+        Command::Consume(args) => consume::run(&args, &load()?.settings),
+        Command::Stats(args) => stats::run(&args, &load()?.settings),
+    }
+}

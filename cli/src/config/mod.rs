@@ -1,0 +1,178 @@
+//! The configuration: one TOML file, overridden by environment variables, checked as a whole before anything connects.
+//!
+//! `keys` is the table of what exists, `raw` what the user said, `settings` what it means, `show` how it is printed.
+
+mod keys;
+mod properties;
+mod raw;
+mod settings;
+mod show;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub(crate) use settings::Settings;
+
+use raw::{Problem, Raw};
+
+/// Read when no file is named and it exists.
+const DEFAULT_FILE: &str = "auditstream.toml";
+
+/// The configuration with what it was made from.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) settings: Settings,
+    raw: Raw,
+}
+
+/// Why there is no configuration: the file can't be read, or keys are wrong, all of them named.
+#[derive(Debug)]
+pub(crate) enum ConfigError {
+    Unreadable { file: PathBuf, error: std::io::Error },
+    Wrong { file: Option<PathBuf>, problems: Vec<Problem> },
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::Unreadable { file, error } => {
+                write!(f, "can't read the configuration file {}: {error}", file.display())
+            }
+            ConfigError::Wrong { file, problems } => {
+                let source = file.as_ref().map_or("environment".to_owned(), |file| file.display().to_string());
+                let count = problems.len();
+                write!(f, "the configuration ({source}) has {count} problem{}", if count == 1 { "" } else { "s" })?;
+                for problem in problems {
+                    write!(f, "\n  {problem}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Loaded {
+    /// Reads `file`, or `auditstream.toml` in the working folder if there is one, and then the environment.
+    pub(crate) fn read(file: Option<&Path>) -> Result<Loaded, ConfigError> {
+        let default = Path::new(DEFAULT_FILE);
+        let file = file.or_else(|| default.exists().then_some(default));
+        let text = match file {
+            None => None,
+            Some(file) => {
+                let unreadable = |error| ConfigError::Unreadable { file: file.to_owned(), error };
+                Some(std::fs::read_to_string(file).map_err(unreadable)?)
+            }
+        };
+        // A variable that is not UTF-8 can't be one of ours with a value that would be right.
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let raw = Raw::read(text.as_deref(), environment);
+        match Settings::from_raw(&raw) {
+            Ok(settings) => Ok(Loaded { settings, raw }),
+            Err(problems) => Err(ConfigError::Wrong { file: file.map(Path::to_owned), problems }),
+        }
+    }
+
+    /// The effective configuration as TOML, each value with its origin, secrets redacted.
+    pub(crate) fn show(&self) -> String {
+        show::effective(&self.raw)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says so by failing")]
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../auditstream.example.toml");
+
+    fn settings(file: &str) -> Result<Settings, Vec<String>> {
+        let raw = Raw::read(Some(file), std::iter::empty());
+        Settings::from_raw(&raw).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_example_file_holds_every_key_with_its_default() {
+        assert_eq!(settings(EXAMPLE).unwrap(), settings("").unwrap());
+        let raw = Raw::read(Some(EXAMPLE), std::iter::empty());
+        let mut section = String::new();
+        let mut named = Vec::new();
+        for line in EXAMPLE.lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+                section = name.to_owned();
+            } else if let Some((name, _)) = line.trim_start_matches("# ").split_once(" = ") {
+                named.push(format!("{section}.{name}"));
+            }
+        }
+        for key in keys::KEYS {
+            assert!(named.iter().any(|name| name == key.path), "{} is missing in the example", key.path);
+            assert_eq!(raw.values.contains_key(key.path), key.default.is_some(), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn keys_that_belong_together_are_checked_together() {
+        let cases = [
+            ("[schema]\nframing = \"confluent\"", "schema.confluent_schema_id: must be set"),
+            ("[consumer]\nin_flight_bytes = 100000", "consumer.in_flight_bytes (file): is below"),
+            ("[kafka]\nsecurity_protocol = \"sasl_ssl\"", "kafka.sasl_username: must be set"),
+            ("[kafka]\nsasl_username = \"x\"", "kafka.sasl_username (file): has no use"),
+            ("[kafka]\ndead_letter_topic = \"audit.events\"", "kafka.dead_letter_topic (file): is the same"),
+            ("[kafka.properties]\nacks = 1", "kafka.properties.acks (file): is set by auditstream"),
+            (
+                "[kafka.properties]\n\"group.id\" = \"x\"",
+                "kafka.properties.group.id (file): has its own key, consumer.group_id",
+            ),
+            ("[clickhouse]\nurl = \"https://x\"", "clickhouse.url (file): https is not built in"),
+            (
+                "[clickhouse]\npassword = \"a\"\npassword_file = \"/nowhere\"",
+                "clickhouse.password_file (file): is set together",
+            ),
+            ("[clickhouse]\npassword_file = \"/nowhere\"", "clickhouse.password_file (file): can't read /nowhere"),
+        ];
+        for (file, expected) in cases {
+            let problems = settings(file).unwrap_err();
+            assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{file}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn security_settings_become_librdkafka_properties() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "hunter2\n").unwrap();
+        let file = format!(
+            "[kafka]\nsecurity_protocol = \"SASL_SSL\"\nsasl_mechanism = \"SCRAM-SHA-512\"\nsasl_username = \"u\"\nsasl_password_file = {secret:?}\nssl_ca_location = \"/ca.pem\"\n[kafka.properties]\n\"socket.timeout.ms\" = 5000\n"
+        );
+        let settings = settings(&file).unwrap();
+        let properties = settings.client_properties();
+        let shown: Vec<_> = properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(
+            shown,
+            [
+                "bootstrap.servers=127.0.0.1:9092",
+                "sasl.mechanism=SCRAM-SHA-512",
+                "sasl.password=hunter2",
+                "sasl.username=u",
+                "security.protocol=sasl_ssl",
+                "socket.timeout.ms=5000",
+                "ssl.ca.location=/ca.pem"
+            ]
+        );
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_is_shown_is_toml_again_and_holds_no_secret() {
+        let file = "[clickhouse]\npassword = \"hunter2\"\n[kafka.properties]\n\"ssl.key.password\" = \"hunter3\"\n\"socket.timeout.ms\" = 7\n";
+        let raw = Raw::read(Some(file), std::iter::empty());
+        let shown = show::effective(&raw);
+        assert!(!shown.contains("hunter"), "{shown}");
+        let again = shown.parse::<toml::Table>().unwrap();
+        assert_eq!(again["kafka"]["properties"]["socket.timeout.ms"].as_str(), Some("7"));
+        assert_eq!(again["consumer"]["batch_max_rows"].as_integer(), Some(200_000));
+        assert!(shown.contains("# worker_id is not set"), "{shown}");
+    }
+}

@@ -1,0 +1,374 @@
+//! What the configuration means: typed values, checked together, ready for the parts that use them.
+//!
+//! Promise: whoever holds [`Settings`] has a configuration in which every key was right; secrets are read and redacted.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use auditstream_producer::Compression;
+use auditstream_schemas::{AUDIT_EVENT_V1, Framing, Schemas, WriterId};
+use auditstream_store::Secret;
+
+use super::keys::{self, Default as KeyDefault, PROPERTIES};
+use super::properties;
+use super::raw::{Origin, Problem, Raw, Value};
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) kafka: Kafka,
+    pub(crate) clickhouse: ClickHouse,
+    pub(crate) framing: Framing,
+    /// Records of this Confluent id are understood whatever `framing` says.
+    pub(crate) confluent_schema_id: Option<u32>,
+    pub(crate) producer: Producer,
+    pub(crate) consumer: Consumer,
+    pub(crate) log: Log,
+}
+
+/// `[kafka]`
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Kafka {
+    pub(crate) bootstrap_servers: String,
+    pub(crate) topic: String,
+    pub(crate) dead_letter_topic: String,
+    /// librdkafka's settings for every client but `bootstrap.servers`: security, and what the user passes through.
+    pub(crate) properties: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Kafka {
+    /// Values of properties may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kafka")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("topic", &self.topic)
+            .field("dead_letter_topic", &self.dead_letter_topic)
+            .field("properties", &self.properties.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// `[clickhouse]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClickHouse {
+    pub(crate) url: String,
+    pub(crate) database: String,
+    pub(crate) user: String,
+    pub(crate) password: Secret,
+    pub(crate) insert_timeout: Duration,
+    pub(crate) query_timeout: Duration,
+}
+
+/// `[producer]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Producer {
+    pub(crate) queue_events: usize,
+    pub(crate) queue_bytes: usize,
+    pub(crate) compression: Compression,
+    pub(crate) linger: Duration,
+    pub(crate) delivery_timeout: Duration,
+}
+
+/// `[consumer]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Consumer {
+    pub(crate) group_id: String,
+    pub(crate) worker_id: Option<String>,
+    pub(crate) batch_max_rows: usize,
+    pub(crate) batch_max_bytes: usize,
+    pub(crate) batch_max_age: Duration,
+    pub(crate) in_flight_bytes: usize,
+    pub(crate) drain_deadline: Duration,
+    pub(crate) http_listen: Option<SocketAddr>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Log {
+    pub(crate) json: bool,
+    pub(crate) level: String,
+}
+
+impl Settings {
+    /// Checks the rest: what belongs together, and what the parts themselves refuse. Reads secrets out of their files.
+    pub(crate) fn from_raw(raw: &Raw) -> Result<Settings, Vec<Problem>> {
+        let mut check = Checker { raw, problems: raw.problems.clone() };
+        let settings = Settings {
+            kafka: check.kafka(),
+            clickhouse: ClickHouse {
+                url: check.text("clickhouse.url"),
+                database: check.text("clickhouse.database"),
+                user: check.text("clickhouse.user"),
+                password: check.secret("clickhouse.password").unwrap_or_default(),
+                insert_timeout: check.millis("clickhouse.insert_timeout_ms"),
+                query_timeout: check.millis("clickhouse.query_timeout_ms"),
+            },
+            framing: check.framing(),
+            confluent_schema_id: check.schema_id(),
+            producer: Producer {
+                queue_events: check.size("producer.queue_events"),
+                queue_bytes: check.size("producer.queue_bytes"),
+                compression: match check.text("producer.compression").as_str() {
+                    "lz4" => Compression::Lz4,
+                    "none" => Compression::None,
+                    _ => Compression::Zstd,
+                },
+                linger: check.millis("producer.linger_ms"),
+                delivery_timeout: check.millis("producer.delivery_timeout_ms"),
+            },
+            consumer: Consumer {
+                group_id: check.text("consumer.group_id"),
+                worker_id: check.optional("consumer.worker_id"),
+                batch_max_rows: check.size("consumer.batch_max_rows"),
+                batch_max_bytes: check.size("consumer.batch_max_bytes"),
+                batch_max_age: check.millis("consumer.batch_max_age_ms"),
+                in_flight_bytes: check.size("consumer.in_flight_bytes"),
+                drain_deadline: check.millis("consumer.drain_deadline_ms"),
+                // The key's kind has proven that it is an address or `off`.
+                http_listen: check.text("consumer.http_listen").parse().ok(),
+            },
+            log: Log { json: check.text("log.format") == "json", level: check.text("log.level") },
+        };
+        settings.together(&mut check);
+        if check.problems.is_empty() { Ok(settings) } else { Err(check.problems) }
+    }
+
+    /// Rules over more than one key, and the parts' own checks.
+    fn together(&self, check: &mut Checker<'_>) {
+        if self.consumer.in_flight_bytes < self.consumer.batch_max_bytes {
+            check.problem(
+                "consumer.in_flight_bytes",
+                "is below consumer.batch_max_bytes, so no batch could ever be full".to_owned(),
+            );
+        }
+        if self.kafka.topic == self.kafka.dead_letter_topic {
+            check.problem("kafka.dead_letter_topic", "is the same as kafka.topic".to_owned());
+        }
+        if let Err(error) = self.store().validate() {
+            for problem in error.problems {
+                let (field, message) = problem.split_once(": ").unwrap_or(("url", &problem));
+                let path = keys::KEYS.iter().map(|key| key.path).find(|path| {
+                    path.strip_prefix("clickhouse.").is_some_and(|name| name == field || name == format!("{field}_ms"))
+                });
+                check.problem(path.unwrap_or("clickhouse"), message.to_owned());
+            }
+        }
+        if let Err(error) = self.producer().validate() {
+            check.problem("producer", error.to_string());
+        }
+    }
+
+    /// For the store.
+    pub(crate) fn store(&self) -> auditstream_store::Config {
+        auditstream_store::Config {
+            url: self.clickhouse.url.clone(),
+            database: self.clickhouse.database.clone(),
+            user: self.clickhouse.user.clone(),
+            password: self.clickhouse.password.clone(),
+            insert_timeout: self.clickhouse.insert_timeout,
+            query_timeout: self.clickhouse.query_timeout,
+        }
+    }
+
+    /// For the producer.
+    pub(crate) fn producer(&self) -> auditstream_producer::Config {
+        auditstream_producer::Config {
+            bootstrap_servers: self.kafka.bootstrap_servers.clone(),
+            topic: self.kafka.topic.clone(),
+            framing: self.framing,
+            queue_events: self.producer.queue_events,
+            queue_bytes: self.producer.queue_bytes,
+            compression: self.producer.compression,
+            linger: self.producer.linger,
+            delivery_timeout: self.producer.delivery_timeout,
+            client_id: "auditstream-publish".to_owned(),
+            properties: self.kafka.properties.clone(),
+            ..auditstream_producer::Config::default()
+        }
+    }
+
+    /// For the worker.
+    pub(crate) fn worker(&self) -> anyhow::Result<auditstream_consumer::Config> {
+        let mut schemas = Schemas::builtin()?;
+        if let Some(id) = self.confluent_schema_id {
+            schemas.add(WriterId::Confluent(id), AUDIT_EVENT_V1)?;
+        }
+        Ok(auditstream_consumer::Config {
+            kafka_properties: self.client_properties(),
+            topic: self.kafka.topic.clone(),
+            dead_letter_topic: self.kafka.dead_letter_topic.clone(),
+            group_id: self.consumer.group_id.clone(),
+            worker_id: self.consumer.worker_id.clone().unwrap_or_else(default_worker_id),
+            batch_max_rows: self.consumer.batch_max_rows,
+            batch_max_bytes: self.consumer.batch_max_bytes,
+            batch_max_age: self.consumer.batch_max_age,
+            in_flight_bytes: self.consumer.in_flight_bytes,
+            drain_deadline: self.consumer.drain_deadline,
+            http_listen: self.consumer.http_listen,
+            schemas: Arc::new(schemas),
+        })
+    }
+
+    /// librdkafka's settings for any client.
+    pub(crate) fn client_properties(&self) -> BTreeMap<String, String> {
+        let mut all = self.kafka.properties.clone();
+        all.insert("bootstrap.servers".to_owned(), self.kafka.bootstrap_servers.clone());
+        all
+    }
+}
+
+/// The machine's name (in Kubernetes the pod's) and the process id.
+fn default_worker_id() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    let host = if host.is_empty() { "worker" } else { host };
+    format!("{host}-{}", std::process::id())
+}
+
+/// Takes values out of what the user said, and gathers what is wrong on the way. A wrong key reads as its default, so
+/// that the rest can be checked all the same.
+struct Checker<'a> {
+    raw: &'a Raw,
+    problems: Vec<Problem>,
+}
+
+impl Checker<'_> {
+    fn problem(&mut self, path: &str, message: String) {
+        let origin = self.raw.values.get(path).map_or(Origin::Default, |(_, origin)| origin.clone());
+        self.problems.push(Problem { path: path.to_owned(), message, origin });
+    }
+
+    fn optional(&self, path: &str) -> Option<String> {
+        match self.raw.values.get(path) {
+            Some((Value::Text(text), _)) => Some(text.clone()),
+            _ => match keys::find(path)?.default? {
+                KeyDefault::Text(text) => Some(text.to_owned()),
+                KeyDefault::Integer(_) => None,
+            },
+        }
+    }
+
+    fn text(&self, path: &str) -> String {
+        self.optional(path).unwrap_or_default()
+    }
+
+    fn integer(&self, path: &str) -> Option<i64> {
+        match self.raw.values.get(path) {
+            Some((Value::Integer(number), _)) => Some(*number),
+            _ => match keys::find(path)?.default? {
+                KeyDefault::Integer(number) => Some(number),
+                KeyDefault::Text(_) => None,
+            },
+        }
+    }
+
+    fn size(&self, path: &str) -> usize {
+        self.integer(path).and_then(|number| usize::try_from(number).ok()).unwrap_or_default()
+    }
+
+    fn millis(&self, path: &str) -> Duration {
+        Duration::from_millis(self.integer(path).and_then(|number| u64::try_from(number).ok()).unwrap_or_default())
+    }
+
+    fn schema_id(&self) -> Option<u32> {
+        self.integer("schema.confluent_schema_id").and_then(|id| u32::try_from(id).ok())
+    }
+
+    fn framing(&mut self) -> Framing {
+        if self.text("schema.framing") != "confluent" {
+            return Framing::SingleObject;
+        }
+        match self.schema_id() {
+            Some(schema_id) => Framing::Confluent { schema_id },
+            None => {
+                let message =
+                    "must be set when schema.framing is \"confluent\": the id that the registry gave the schema";
+                self.problem("schema.confluent_schema_id", message.to_owned());
+                Framing::SingleObject
+            }
+        }
+    }
+
+    /// The value at `path`, or the content of the file at `path_file` without the line's end.
+    fn secret(&mut self, path: &str) -> Option<Secret> {
+        let file_key = format!("{path}_file");
+        let said = self.optional(path).map(Secret::new);
+        let Some(file) = self.optional(&file_key) else {
+            return said;
+        };
+        if said.is_some() {
+            self.problem(&file_key, format!("is set together with {path}; keep one of them"));
+        }
+        match read_secret(Path::new(&file)) {
+            Ok(secret) => Some(secret),
+            Err(error) => {
+                self.problem(&file_key, format!("{error:#}"));
+                None
+            }
+        }
+    }
+
+    fn kafka(&mut self) -> Kafka {
+        let mut properties = BTreeMap::new();
+        for (name, (value, origin)) in &self.raw.properties {
+            match properties::refusal(name) {
+                None => {
+                    properties.insert(name.clone(), value.clone());
+                }
+                Some(message) => {
+                    self.problems.push(Problem {
+                        path: format!("{PROPERTIES}.{name}"),
+                        message,
+                        origin: origin.clone(),
+                    });
+                }
+            }
+        }
+        let protocol = self.text("kafka.security_protocol");
+        let sasl = protocol.starts_with("sasl");
+        let password = self.secret("kafka.sasl_password");
+        let mechanism = self.optional("kafka.sasl_mechanism");
+        let username = self.optional("kafka.sasl_username");
+        let all = [
+            ("kafka.sasl_mechanism", mechanism.is_some()),
+            ("kafka.sasl_username", username.is_some()),
+            ("kafka.sasl_password", password.is_some()),
+        ];
+        for (path, set) in all {
+            if sasl && !set {
+                self.problem(path, format!("must be set when kafka.security_protocol is \"{protocol}\""));
+            } else if !sasl && set {
+                self.problem(path, format!("has no use when kafka.security_protocol is \"{protocol}\""));
+            }
+        }
+        let ca = self.optional("kafka.ssl_ca_location");
+        if ca.is_some() && !protocol.ends_with("ssl") {
+            self.problem("kafka.ssl_ca_location", format!("has no use when kafka.security_protocol is \"{protocol}\""));
+        }
+        let password = password.map(|secret| secret.expose().to_owned());
+        let named = [
+            ("security.protocol", (protocol != "plaintext").then_some(protocol)),
+            ("sasl.mechanism", mechanism),
+            ("sasl.username", username),
+            ("sasl.password", password),
+            ("ssl.ca.location", ca),
+        ];
+        properties.extend(named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+        Kafka {
+            bootstrap_servers: self.text("kafka.bootstrap_servers"),
+            topic: self.text("kafka.topic"),
+            dead_letter_topic: self.text("kafka.dead_letter_topic"),
+            properties,
+        }
+    }
+}
+
+fn read_secret(path: &Path) -> anyhow::Result<Secret> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
+}

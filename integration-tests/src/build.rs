@@ -1,0 +1,36 @@
+//! The executables under test: built before the first test, so that no test ever runs an old one.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The folder of this build: `target/release`, or `target/debug`.
+pub(crate) fn profile_dir() -> PathBuf {
+    let own = std::env::current_exe().expect("this process has an executable");
+    // target/PROFILE/deps/TEST-HASH
+    own.ancestors().nth(2).expect("test executables are in target/PROFILE/deps").to_owned()
+}
+
+/// `target/test-logs`.
+pub(crate) fn logs_dir() -> PathBuf {
+    profile_dir().parent().expect("PROFILE is in target").join("test-logs")
+}
+
+/// The `auditstream` executable: `AUDITSTREAM_BIN`, or built now from this workspace, with the supervisor of the stack beside it.
+pub(crate) fn auditstream() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        if let Some(given) = std::env::var_os("AUDITSTREAM_BIN").filter(|given| !given.is_empty()) {
+            return PathBuf::from(given);
+        }
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command.args(["build", "--quiet", "--bins", "--package", "auditstream", "--package", "auditstream-stack"]);
+        if !cfg!(debug_assertions) {
+            command.arg("--release");
+        }
+        let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo can be started");
+        assert!(status.success(), "cargo could not build the executables under test");
+        profile_dir().join("auditstream")
+    })
+}

@@ -1,0 +1,439 @@
+//! What one test has for itself: topics, group, database, log folder, on servers that all tests of the process share or on its own.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use auditstream_bench::load::{self, Acknowledged, Generator};
+use auditstream_producer::Config as ProducerConfig;
+use auditstream_schemas::AuditEvent;
+use auditstream_stack::{Role, Stack};
+use auditstream_store::{Config as StoreConfig, MigrateOptions, Store};
+
+use crate::build;
+use crate::clickhouse::ClickHouse;
+use crate::kafka::{Kafka, RawSender};
+use crate::load::{Load, LoadPlan, Recorder};
+use crate::oracle::{self, Verdict};
+use crate::poison::KINDS;
+use crate::wait::{block_on, wait_until};
+use crate::worker::{self, CliOutput, Worker};
+
+/// What a test needs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    name: &'static str,
+    alone: bool,
+    own_servers: bool,
+    prepared: bool,
+    partitions: i32,
+    consumer: &'static str,
+    schema: &'static str,
+}
+
+impl Options {
+    /// For a test that may run beside others. `name` names its folder, topics, group and database: letters, digits and `-`.
+    #[must_use]
+    pub fn light(name: &'static str) -> Self {
+        Self { name, alone: false, own_servers: false, prepared: true, partitions: 6, consumer: "", schema: "" }
+    }
+
+    /// For a test that has the machine for itself, because it makes load or measures time.
+    #[must_use]
+    pub fn heavy(name: &'static str) -> Self {
+        Self { alone: true, ..Self::light(name) }
+    }
+
+    /// For a test that stops servers: they are its own.
+    #[must_use]
+    pub fn own_servers(name: &'static str) -> Self {
+        Self { own_servers: true, ..Self::heavy(name) }
+    }
+
+    /// Without topics, database and tables: the test makes them.
+    #[must_use]
+    pub fn bare(self) -> Self {
+        Self { prepared: false, ..self }
+    }
+
+    /// With so many partitions of the source topic; 6 by default.
+    #[must_use]
+    pub fn partitions(self, partitions: i32) -> Self {
+        Self { partitions, ..self }
+    }
+
+    /// With these further lines of `[consumer]` in the configuration file.
+    #[must_use]
+    pub fn consumer(self, consumer: &'static str) -> Self {
+        Self { consumer, ..self }
+    }
+
+    /// With these lines of `[schema]` in the configuration file.
+    #[must_use]
+    pub fn schema(self, schema: &'static str) -> Self {
+        Self { schema, ..self }
+    }
+}
+
+/// Tests that need the machine for themselves exclude all others.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Held for its effect.
+#[expect(dead_code, reason = "the guards are held for their drop")]
+#[derive(Debug)]
+enum Turn {
+    Alone(RwLockWriteGuard<'static, ()>),
+    Beside(RwLockReadGuard<'static, ()>),
+}
+
+#[derive(Debug)]
+enum Servers {
+    Shared(&'static Stack),
+    Own(Stack),
+}
+
+/// One test's world. Dropped, it leaves nothing behind, except the logs of a failed test.
+#[derive(Debug)]
+pub struct Fixture {
+    options: Options,
+    folder: PathBuf,
+    topic: String,
+    kafka: Kafka,
+    admin: ClickHouse,
+    acknowledged: Acknowledged,
+    generator: Arc<Generator>,
+    next_event: Arc<AtomicU64>,
+    poison: Arc<RawSender>,
+    workers: AtomicU64,
+    // Dropped after the clients, and before others may have the machine.
+    servers: Servers,
+    _turn: Turn,
+}
+
+fn shared() -> &'static Stack {
+    static SHARED: OnceLock<Stack> = OnceLock::new();
+    SHARED.get_or_init(|| start_stack("shared"))
+}
+
+fn start_stack(name: &str) -> Stack {
+    // Builds the supervisor's executable too.
+    build::auditstream();
+    let name = format!("test-{name}-{}", std::process::id());
+    Stack::start(auditstream_stack::Options::named(name))
+        .unwrap_or_else(|error| panic!("the servers do not start: {error}"))
+}
+
+impl Fixture {
+    /// Makes what `options` say.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let turn = if options.alone {
+            Turn::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner))
+        } else {
+            Turn::Beside(MACHINE.read().unwrap_or_else(PoisonError::into_inner))
+        };
+        let folder = build::logs_dir().join(options.name);
+        // There is none, or an older run's.
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("target can be written");
+        let servers =
+            if options.own_servers { Servers::Own(start_stack(options.name)) } else { Servers::Shared(shared()) };
+        let stack = match &servers {
+            Servers::Shared(stack) => stack,
+            Servers::Own(stack) => stack,
+        };
+        let topic = options.name.to_owned();
+        let kafka = Kafka::new(stack.kafka_bootstrap(), options.name);
+        if options.prepared {
+            kafka.create_topic(&topic, options.partitions);
+            kafka.create_topic(&format!("{topic}.dlq"), 3);
+        }
+        let poison = Arc::new(kafka.raw_sender(&topic));
+        let (user, password) = stack.credentials(Role::Admin);
+        let admin = ClickHouse::new(stack.clickhouse_url(), &database(options.name), user, password);
+        let acknowledged = Acknowledged::with_file(&folder.join("acknowledged.ids")).expect("target can be written");
+        // As many as no test sends; their times are spread over three days.
+        let generator = Arc::new(Generator::new(load::Options { events: 10_000_000, ..load::Options::default() }));
+        let fixture = Self {
+            options,
+            folder,
+            topic,
+            kafka,
+            admin,
+            acknowledged,
+            generator,
+            next_event: Arc::default(),
+            poison,
+            workers: AtomicU64::new(0),
+            _turn: turn,
+            servers,
+        };
+        fixture.write_config();
+        if fixture.options.prepared {
+            let migrated = block_on(fixture.store(Role::Admin).migrate(&MigrateOptions::default()));
+            migrated.unwrap_or_else(|error| panic!("the tables can't be made: {error}"));
+        }
+        fixture
+    }
+
+    fn write_config(&self) {
+        let stack = self.stack();
+        let (user, password) = stack.credentials(Role::Ingest);
+        let text = format!(
+            "[kafka]\nbootstrap_servers = \"{bootstrap}\"\ntopic = \"{topic}\"\ndead_letter_topic = \"{topic}.dlq\"\n\n\
+             [kafka.properties]\n\"session.timeout.ms\" = \"2000\"\n\"heartbeat.interval.ms\" = \"300\"\n\n\
+             [clickhouse]\nurl = \"{url}\"\ndatabase = \"{database}\"\nuser = \"{user}\"\npassword = \"{password}\"\n\n\
+             [schema]\n{schema}\n\n\
+             [consumer]\ngroup_id = \"{topic}\"\nbatch_max_age_ms = 200\nhttp_listen = \"127.0.0.1:0\"\n{consumer}\n\n\
+             [log]\nformat = \"json\"\nlevel = \"info\"\n",
+            bootstrap = stack.kafka_bootstrap(),
+            topic = self.topic,
+            url = stack.clickhouse_url(),
+            database = self.database(),
+            schema = self.options.schema,
+            consumer = self.options.consumer,
+        );
+        std::fs::write(self.config_file(), text).expect("target can be written");
+    }
+
+    /// The servers.
+    #[must_use]
+    pub fn stack(&self) -> &Stack {
+        match &self.servers {
+            Servers::Shared(stack) => stack,
+            Servers::Own(stack) => stack,
+        }
+    }
+
+    /// Kafka, looked at from outside.
+    #[must_use]
+    pub fn kafka(&self) -> &Kafka {
+        &self.kafka
+    }
+
+    /// ClickHouse as its administrator, who sees rows without FINAL.
+    #[must_use]
+    pub fn admin(&self) -> &ClickHouse {
+        &self.admin
+    }
+
+    /// ClickHouse as another role.
+    #[must_use]
+    pub fn clickhouse(&self, role: Role) -> ClickHouse {
+        let (user, password) = self.stack().credentials(role);
+        ClickHouse::new(self.stack().clickhouse_url(), &self.database(), user, password)
+    }
+
+    /// The store as a role.
+    #[must_use]
+    pub fn store(&self, role: Role) -> Store {
+        let (user, password) = self.stack().credentials(role);
+        let config = StoreConfig {
+            url: self.stack().clickhouse_url().to_owned(),
+            database: self.database(),
+            user: user.to_owned(),
+            password: password.into(),
+            insert_timeout: Duration::from_secs(30),
+            query_timeout: Duration::from_secs(30),
+        };
+        Store::new(&config).expect("a valid configuration")
+    }
+
+    /// The source topic; the dead-letter topic has `.dlq` behind its name.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The dead-letter topic.
+    #[must_use]
+    pub fn dead_letter_topic(&self) -> String {
+        format!("{}.dlq", self.topic)
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn database(&self) -> String {
+        database(self.options.name)
+    }
+
+    /// The folder of this test's files; it goes with the fixture, unless the test fails.
+    #[must_use]
+    pub fn folder(&self) -> &PathBuf {
+        &self.folder
+    }
+
+    /// The configuration file of this test's processes, which connect as the ingest role.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.join("auditstream.toml")
+    }
+
+    /// The generator of this test's events.
+    #[must_use]
+    pub fn generator(&self) -> &Arc<Generator> {
+        &self.generator
+    }
+
+    /// The list of acknowledged events.
+    #[must_use]
+    pub fn acknowledged(&self) -> &Acknowledged {
+        &self.acknowledged
+    }
+
+    /// The configuration of a producer to the source topic, called `id`.
+    #[must_use]
+    pub fn producer_config(&self, id: &str) -> ProducerConfig {
+        ProducerConfig {
+            bootstrap_servers: self.stack().kafka_bootstrap().to_owned(),
+            topic: self.topic.clone(),
+            producer_id: Some(id.to_owned()),
+            ..ProducerConfig::default()
+        }
+    }
+
+    /// A producer whose acknowledgements go on the list.
+    #[must_use]
+    pub fn recorder(&self, config: ProducerConfig) -> Recorder {
+        Recorder::new(config, &self.acknowledged)
+    }
+
+    /// The next event of this test that nobody had yet.
+    #[must_use]
+    pub fn next_event(&self) -> AuditEvent {
+        self.generator.event(self.next_event.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Sends `count` events and waits until they are acknowledged.
+    pub fn send(&self, count: u64) {
+        let recorder = self.recorder(self.producer_config("send"));
+        (0..count).for_each(|_| recorder.record(self.next_event()));
+        recorder.finish();
+    }
+
+    /// Sends raw bytes that no worker can decode; the oracle expects each in the dead-letter topic.
+    #[must_use]
+    pub fn poison(&self) -> &RawSender {
+        &self.poison
+    }
+
+    /// `per_second` events a second from now on, and after each `poison_every` of them a record that can't be decoded.
+    #[must_use]
+    pub fn load(&self, per_second: u64, poison_every: Option<u64>) -> Load {
+        let (generator, next) = (Arc::clone(&self.generator), Arc::clone(&self.next_event));
+        let (poison, bad) = (Arc::clone(&self.poison), Arc::clone(&self.generator));
+        let mut number = 0;
+        let plan = LoadPlan {
+            per_second,
+            poison_every,
+            next: Box::new(move || generator.event(next.fetch_add(1, Ordering::Relaxed))),
+            poison: Box::new(move || {
+                let event = bad.event(number as u64);
+                poison.send(
+                    Some(event.key().as_bytes()),
+                    KINDS[number % KINDS.len()].value(&event, number).as_deref(),
+                    &[],
+                );
+                number += 1;
+            }),
+        };
+        Load::start(self.recorder(self.producer_config("load")), plan)
+    }
+
+    /// A command of the executable under test, with this test's configuration, as the ingest role; it dies with the calling thread.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = auditstream_stack::bound(build::auditstream()).expect("the supervisor's executable is built");
+        command.args(args).arg("--config").arg(self.config_file());
+        command
+    }
+
+    /// [`Self::command`] as the administrator.
+    #[must_use]
+    pub fn admin_command(&self, args: &[&str]) -> Command {
+        let (user, password) = self.stack().credentials(Role::Admin);
+        let mut command = self.command(args);
+        command.env("AUDITSTREAM_CLICKHOUSE__USER", user).env("AUDITSTREAM_CLICKHOUSE__PASSWORD", password);
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn cli(&self, args: &[&str]) -> CliOutput {
+        worker::run(self.command(args), b"")
+    }
+
+    /// Runs `command` to its end with `input`.
+    pub fn run(&self, command: Command, input: &[u8]) -> CliOutput {
+        worker::run(command, input)
+    }
+
+    /// Starts one more worker.
+    #[must_use]
+    pub fn worker(&self) -> Worker {
+        self.worker_with(&[])
+    }
+
+    /// Starts one more worker with settings of its own, as `("AUDITSTREAM_SECTION__KEY", "value")`.
+    #[must_use]
+    pub fn worker_with(&self, settings: &[(&str, &str)]) -> Worker {
+        let name = format!("w{}", self.workers.fetch_add(1, Ordering::Relaxed));
+        let mut command = self.command(&["consume"]);
+        command.env("AUDITSTREAM_CONSUMER__WORKER_ID", &name).envs(settings.iter().copied());
+        Worker::start(command, &name, self.folder.join(format!("worker-{name}.log")))
+    }
+
+    /// Rows without FINAL.
+    #[must_use]
+    pub fn raw_rows(&self) -> u64 {
+        self.admin.number("SELECT count() FROM events")
+    }
+
+    /// Keeps duplicates visible: nothing merges them away before they are counted.
+    pub fn stop_merges(&self) {
+        self.admin.run(&format!("SYSTEM STOP MERGES {}.events", self.database()));
+    }
+
+    /// Waits until the group has committed everything that is in the topic.
+    #[track_caller]
+    pub fn wait_landed(&self, limit: Duration) {
+        wait_until("everything to be stored and committed", limit, || match self.kafka.lag(&self.topic) {
+            0 => Ok(()),
+            lag => Err(format!("{lag} records are not committed")),
+        });
+    }
+
+    /// The oracle's verdict on everything this test sent.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.acknowledged.sync().expect("the disk has room");
+        oracle::judge(&oracle::Case {
+            clickhouse: &self.admin,
+            kafka: &self.kafka,
+            topic: &self.topic,
+            dead_letter_topic: &self.dead_letter_topic(),
+            events: &self.acknowledged.ids(),
+            poison: &self.poison.positions(),
+        })
+    }
+}
+
+fn database(name: &str) -> String {
+    format!("audit_{}", name.replace('-', "_"))
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let kept = self.stack().keep_logs(&self.folder);
+            eprintln!("\n{} failed; the logs of its workers and servers: {}", self.options.name, self.folder.display());
+            if let Err(error) = kept {
+                eprintln!("the servers' logs could not be copied: {error}");
+            }
+        } else {
+            // What stays is overwritten by the next run.
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}

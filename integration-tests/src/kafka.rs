@@ -1,0 +1,228 @@
+//! Kafka as the tests see it: topics made, records sent as raw bytes, topics read from end to end, offsets looked up. Never a member of a group.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{DeliveryResult, Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::wait::block_on;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A record as it lies in a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp, milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
+    /// Its headers, in order.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Record {
+    /// The text of header `name`.
+    ///
+    /// # Panics
+    /// When there is none, or no text in it.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        let value = self.headers.iter().find(|(header, _)| header == name).and_then(|(_, value)| value.as_deref());
+        let value = value.unwrap_or_else(|| panic!("{}/{} has no header {name}", self.partition, self.offset));
+        std::str::from_utf8(value).expect("headers of ours are text")
+    }
+}
+
+/// A way to the brokers for one consumer group, which is looked at and never joined.
+pub struct Kafka {
+    bootstrap: String,
+    reader: BaseConsumer,
+}
+
+impl std::fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kafka").field("bootstrap", &self.bootstrap).finish_non_exhaustive()
+    }
+}
+
+impl Kafka {
+    /// For the brokers at `bootstrap` and the consumer group `group`.
+    #[must_use]
+    pub fn new(bootstrap: &str, group: &str) -> Self {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", bootstrap).set("group.id", group).set("enable.auto.commit", "false");
+        config.set("fetch.queue.backoff.ms", "5").set("fetch.wait.max.ms", "50");
+        Self { bootstrap: bootstrap.to_owned(), reader: config.create().expect("a consumer") }
+    }
+
+    /// Makes a topic without replicas.
+    pub fn create_topic(&self, name: &str, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().expect("an admin client");
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let results = block_on(admin.create_topics([&topic], &options)).expect("the broker answers");
+        for result in results {
+            result.expect("the topic is new");
+        }
+    }
+
+    /// The partitions of a topic and the offset after each one's last record.
+    #[must_use]
+    pub fn ends(&self, topic: &str) -> Vec<(i32, i64)> {
+        let metadata = self.reader.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
+        let partitions = metadata.topics().first().expect("the topic exists").partitions();
+        let end = |partition: i32| self.reader.fetch_watermarks(topic, partition, PATIENCE).expect("watermarks").1;
+        partitions.iter().map(|partition| (partition.id(), end(partition.id()))).collect()
+    }
+
+    /// Records of a topic that the group has not committed yet.
+    #[must_use]
+    pub fn lag(&self, topic: &str) -> i64 {
+        let ends = self.ends(topic);
+        let mut list = TopicPartitionList::new();
+        for (partition, _) in &ends {
+            list.add_partition(topic, *partition);
+        }
+        let committed = self.reader.committed_offsets(list, PATIENCE).expect("committed offsets");
+        let committed: HashMap<i32, i64> = committed
+            .elements()
+            .iter()
+            .filter_map(|element| match element.offset() {
+                Offset::Offset(offset) => Some((element.partition(), offset)),
+                _ => None,
+            })
+            .collect();
+        ends.iter().map(|(partition, end)| end - committed.get(partition).copied().unwrap_or(0)).sum()
+    }
+
+    /// Every record that lies in a topic now.
+    ///
+    /// # Panics
+    /// When they can't be read within 30 s.
+    #[must_use]
+    pub fn read(&self, topic: &str) -> Vec<Record> {
+        let mut missing: HashMap<i32, i64> = self.ends(topic).into_iter().filter(|&(_, end)| end > 0).collect();
+        let mut list = TopicPartitionList::new();
+        for partition in missing.keys() {
+            list.add_partition_offset(topic, *partition, Offset::Beginning).expect("a valid offset");
+        }
+        self.reader.assign(&list).expect("partitions can be assigned");
+        let deadline = Instant::now() + PATIENCE;
+        let mut records = Vec::new();
+        while !missing.is_empty() {
+            assert!(
+                Instant::now() < deadline,
+                "topic {topic} could not be read in {PATIENCE:?}: partitions {missing:?} are missing"
+            );
+            let Some(message) = self.reader.poll(Duration::from_millis(100)) else { continue };
+            let message = message.expect("a readable topic");
+            let (partition, offset) = (message.partition(), message.offset());
+            if missing.get(&partition).is_some_and(|end| offset + 1 >= *end) {
+                missing.remove(&partition);
+            }
+            records.push(Record {
+                partition,
+                offset,
+                timestamp_ms: message.timestamp().to_millis().expect("records have a time"),
+                key: message.key().map(<[u8]>::to_vec),
+                value: message.payload().map(<[u8]>::to_vec),
+                headers: message.headers().map_or_else(Vec::new, |headers| {
+                    headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+                }),
+            });
+        }
+        self.reader.unassign().expect("partitions can be given back");
+        records
+    }
+
+    /// A sender of raw bytes to `topic`.
+    #[must_use]
+    pub fn raw_sender(&self, topic: &str) -> RawSender {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap).set("acks", "all").set("enable.idempotence", "true");
+        config.set("partitioner", "murmur2_random").set("linger.ms", "1");
+        let producer = config.create_with_context(Positions::default()).expect("a producer");
+        RawSender { producer, topic: topic.to_owned(), sent: AtomicUsize::new(0) }
+    }
+}
+
+/// Where the broker put each record, by the record's number.
+#[derive(Default)]
+struct Positions(Mutex<HashMap<usize, (i32, i64)>>);
+
+impl ClientContext for Positions {}
+
+impl ProducerContext for Positions {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        // What failed has no position, and `finish` says so.
+        if let Ok(message) = result {
+            self.0.lock().expect("no panic holds it").insert(number, (message.partition(), message.offset()));
+        }
+    }
+}
+
+/// Sends bytes as they are.
+pub struct RawSender {
+    producer: ThreadedProducer<Positions>,
+    topic: String,
+    sent: AtomicUsize,
+}
+
+impl std::fmt::Debug for RawSender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawSender").field("topic", &self.topic).field("sent", &self.sent).finish_non_exhaustive()
+    }
+}
+
+impl RawSender {
+    /// Queues a record and returns its number, which counts from 0.
+    pub fn send(&self, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(String, Option<Vec<u8>>)]) -> usize {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        let mut all = OwnedHeaders::new_with_capacity(headers.len());
+        for (name, value) in headers {
+            all = all.insert(Header { key: name, value: value.as_deref() });
+        }
+        let record = BaseRecord {
+            topic: &self.topic,
+            partition: None,
+            payload: value,
+            key,
+            timestamp: None,
+            headers: Some(all),
+            delivery_opaque: number,
+        };
+        self.producer.send(record).map_err(|(error, _)| error).expect("the queue has room");
+        number
+    }
+
+    /// Waits for all acknowledgements and returns where each record lies, by number.
+    ///
+    /// # Panics
+    /// When a record was not acknowledged within 30 s.
+    #[must_use]
+    pub fn positions(&self) -> Vec<(i32, i64)> {
+        self.producer.flush(PATIENCE).expect("the broker acknowledges");
+        let positions = self.producer.context().0.lock().expect("no panic holds it");
+        let sent = self.sent.load(Ordering::Relaxed);
+        (0..sent)
+            .map(|number| *positions.get(&number).unwrap_or_else(|| panic!("record {number} was not acknowledged")))
+            .collect()
+    }
+}

@@ -1,0 +1,121 @@
+//! Workers that come, go, are stopped and are killed, all under load.
+
+use std::time::{Duration, Instant};
+
+use auditstream_integration_tests::{Fixture, Options, Worker, wait_until};
+
+/// SplitMix64 (Steele, Lea, Flood 2014): a new moment each time, the same ones for a seed.
+struct Moments(u64);
+
+impl Moments {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+fn wait_reading(worker: &Worker, records: f64) {
+    let what = format!("worker {} to read {records} records", worker.name());
+    wait_until(&what, Duration::from_secs(30), || match worker.metric("auditstream_consumer_records_total")? {
+        read if read >= records => Ok(()),
+        read => Err(format!("{read} records")),
+    });
+}
+
+fn wait_rows(fixture: &Fixture, more: u64) {
+    let goal = fixture.raw_rows() + more;
+    wait_until("rows to be inserted", Duration::from_secs(30), || match fixture.raw_rows() {
+        rows if rows >= goal => Ok(()),
+        rows => Err(format!("{rows} of {goal} rows")),
+    });
+}
+
+#[test]
+fn ten_kills_lose_nothing_and_double_nothing() {
+    let seed = std::env::var("AUDITSTREAM_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        since.as_micros() as u64
+    });
+    eprintln!("ten kills: AUDITSTREAM_TEST_SEED={seed} kills at the same moments after the same progress");
+    let mut moments = Moments(seed);
+    let fixture = Fixture::new(Options::heavy("ten-kills"));
+    fixture.stop_merges();
+    let mut workers = [fixture.worker(), fixture.worker()];
+    let load = fixture.load(6_000, Some(300));
+    for _ in 0..10 {
+        let victim = &mut workers[usize::from(moments.below(2) == 0)];
+        wait_reading(victim, 1.0);
+        // Not a wait for something: any moment of the worker's cycle must do.
+        std::thread::sleep(Duration::from_millis(moments.below(1_000)));
+        let killed = std::mem::replace(victim, fixture.worker());
+        killed.kill();
+    }
+    load.finish();
+    fixture.wait_landed(Duration::from_secs(60));
+    let verdict = fixture.verdict();
+    eprintln!("ten kills: {verdict}");
+    let events = fixture.acknowledged().len() as u64;
+    let poison = fixture.poison().positions().len() as u64;
+    assert!(poison > 0 && events > 10_000, "a load worth its name: {events} events, {poison} poison");
+    verdict.assert_clean(events + poison, poison);
+}
+
+#[test]
+fn sigterm_under_load_leaves_no_duplicate_even_without_final() {
+    let fixture = Fixture::new(Options::heavy("sigterm"));
+    fixture.stop_merges();
+    let mut worker = fixture.worker();
+    let load = fixture.load(8_000, Some(500));
+    for round in 0..4 {
+        wait_reading(&worker, 5_000.0);
+        wait_rows(&fixture, 1);
+        // In the odd rounds the next worker is a member already, in the even ones the group is empty for a while.
+        let next = (round % 2 == 1).then(|| {
+            let next = fixture.worker();
+            next.wait_ready();
+            next
+        });
+        worker.terminate();
+        let asked = Instant::now();
+        assert_eq!(worker.wait(Duration::from_secs(20)), Some(0), "the exit code after SIGTERM");
+        eprintln!("sigterm: round {round} drained in {:.2?}", asked.elapsed());
+        worker = next.unwrap_or_else(|| fixture.worker());
+    }
+    load.finish();
+    fixture.wait_landed(Duration::from_secs(60));
+    let verdict = fixture.verdict();
+    let poison = fixture.poison().positions().len() as u64;
+    verdict.assert_clean(fixture.acknowledged().len() as u64 + poison, poison);
+    assert_eq!(verdict.raw_rows, verdict.rows, "duplicates without FINAL: {verdict}");
+    assert_eq!(verdict.repeated_dead_letters, 0, "{verdict}");
+}
+
+#[test]
+fn two_workers_join_and_one_leaves_without_a_duplicate() {
+    let fixture = Fixture::new(Options::heavy("join-leave"));
+    fixture.stop_merges();
+    let first = fixture.worker();
+    let load = fixture.load(8_000, Some(500));
+    wait_reading(&first, 5_000.0);
+    let second = fixture.worker();
+    wait_reading(&second, 5_000.0);
+    let third = fixture.worker();
+    wait_reading(&third, 5_000.0);
+    for (worker, name) in [(&first, "first"), (&second, "second"), (&third, "third")] {
+        let partitions = worker.metric("auditstream_consumer_assigned_partitions").unwrap();
+        assert!((1.0..=4.0).contains(&partitions), "the {name} worker has {partitions} of 6 partitions");
+    }
+    first.terminate();
+    assert_eq!(first.wait(Duration::from_secs(20)), Some(0), "the exit code after SIGTERM");
+    wait_rows(&fixture, 10_000);
+    load.finish();
+    fixture.wait_landed(Duration::from_secs(60));
+    let verdict = fixture.verdict();
+    eprintln!("join and leave: {verdict}");
+    let poison = fixture.poison().positions().len() as u64;
+    verdict.assert_clean(fixture.acknowledged().len() as u64 + poison, poison);
+    assert_eq!(verdict.raw_rows, verdict.rows, "duplicates without FINAL: {verdict}");
+    assert_eq!(verdict.repeated_dead_letters, 0, "{verdict}");
+}

@@ -1,0 +1,10 @@
+//! Tests of the whole system on real Kafka and real ClickHouse. One executable, because linking costs more than running most of them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod cli;
+mod crashes;
+mod landing;
+mod oracle;
+mod outage;
+mod poison;
+mod store;

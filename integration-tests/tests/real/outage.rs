@@ -1,0 +1,93 @@
+//! ClickHouse goes away under load and comes back.
+
+use std::time::{Duration, Instant};
+
+use auditstream_integration_tests::{Fixture, Options, Worker, wait_until};
+
+/// Resident memory may grow by so much in an outage: `in_flight_bytes` three times over, the prefetch, and what the allocator keeps.
+const GROWTH_KIB: u64 = 96 * 1024;
+/// After ClickHouse answers again, rows grow within this time.
+const RESUME: Duration = Duration::from_secs(5);
+
+/// Looks at the workers for as long as the outage lasts, and returns the highest resident memory of one of them in KiB.
+fn watch(workers: &mut [Worker], outage: Duration) -> u64 {
+    let until = Instant::now() + outage;
+    let mut highest = 0;
+    wait_until("the outage to pass", outage + Duration::from_secs(5), || {
+        for worker in workers.iter_mut() {
+            assert!(worker.runs(), "worker {} ended in the outage", worker.name());
+            highest = highest.max(worker.rss_kib());
+        }
+        if Instant::now() >= until { Ok(()) } else { Err("it lasts".to_owned()) }
+    });
+    highest
+}
+
+/// Waits until rows grow again and returns how long that took.
+fn resumed(fixture: &Fixture, rows_before: u64) -> Duration {
+    let back = Instant::now();
+    wait_until("rows to grow after the outage", Duration::from_secs(30), || match fixture.raw_rows() {
+        rows if rows > rows_before => Ok(()),
+        rows => Err(format!("{rows} rows")),
+    });
+    back.elapsed()
+}
+
+#[test]
+fn clickhouse_is_away_and_comes_back() {
+    // As much as arrives in a few seconds: the outage outlasts it, so that the bound is met.
+    let fixture = Fixture::new(Options::own_servers("outage").consumer("in_flight_bytes = 4194304"));
+    let mut workers = [fixture.worker(), fixture.worker()];
+    let pids = [workers[0].pid(), workers[1].pid()];
+    let load = fixture.load(6_000, None);
+    wait_until("the load to flow", Duration::from_secs(30), || match fixture.raw_rows() {
+        rows if rows >= 20_000 => Ok(()),
+        rows => Err(format!("{rows} rows")),
+    });
+    let before = workers.iter().map(Worker::rss_kib).max().unwrap();
+
+    // Stopped in order.
+    let rows = fixture.raw_rows();
+    fixture.stack().clickhouse().stop().unwrap();
+    let peak = watch(&mut workers, Duration::from_secs(30));
+    for worker in &workers {
+        assert!(
+            worker.metric("auditstream_consumer_paused").unwrap() > 0.5,
+            "worker {} has not paused after 30 s",
+            worker.name()
+        );
+    }
+    fixture.stack().clickhouse().start().unwrap();
+    let stopped = resumed(&fixture, rows);
+
+    // Killed in the middle of whatever it does.
+    let rows = fixture.raw_rows();
+    fixture.stack().clickhouse().kill().unwrap();
+    fixture.stack().clickhouse().start().unwrap();
+    let killed = resumed(&fixture, rows);
+
+    // Frozen: it takes connections and answers nothing.
+    fixture.stack().clickhouse().pause().unwrap();
+    let frozen_peak = watch(&mut workers, Duration::from_secs(6));
+    fixture.stack().clickhouse().resume().unwrap();
+    let frozen = resumed(&fixture, fixture.raw_rows());
+
+    load.finish();
+    fixture.wait_landed(Duration::from_secs(60));
+    let peak = peak.max(frozen_peak);
+    eprintln!(
+        "outage: resumed {stopped:.2?} after a stop of 30 s, {killed:.2?} after a kill, {frozen:.2?} after 6 s frozen; resident {} MiB before, {} MiB at most",
+        before / 1024,
+        peak / 1024
+    );
+    for (worker, pid) in workers.iter_mut().zip(pids) {
+        assert!(worker.runs() && worker.pid() == pid, "worker {} is another process", worker.name());
+    }
+    for (fault, took) in [("stopped", stopped), ("killed", killed), ("frozen", frozen)] {
+        assert!(took <= RESUME, "rows grew {took:.1?} after ClickHouse, {fault}, was back");
+    }
+    assert!(peak <= before + GROWTH_KIB, "resident memory grew from {before} to {peak} KiB in the outage");
+    let verdict = fixture.verdict();
+    eprintln!("outage: {verdict}");
+    verdict.assert_clean(fixture.acknowledged().len() as u64, 0);
+}

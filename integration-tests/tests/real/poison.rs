@@ -1,0 +1,135 @@
+//! Records that can't be decoded: each is kept whole with its reason, and hurts no neighbour.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use auditstream_consumer::headers;
+use auditstream_integration_tests::poison::KINDS;
+use auditstream_integration_tests::{Fixture, Options, Record, Table, Value};
+
+const EACH: usize = 50;
+const GOOD_BETWEEN: u64 = 40;
+
+type Headers = Vec<(String, Option<Vec<u8>>)>;
+/// Key, value and headers of a record that was sent.
+type Sent = (Option<Vec<u8>>, Option<Vec<u8>>, Headers);
+
+/// Headers of all shapes: text, bytes, empty, absent, and one name twice.
+fn some_headers(number: usize) -> Headers {
+    vec![
+        ("number".to_owned(), Some(number.to_string().into_bytes())),
+        ("bytes".to_owned(), Some(vec![0, 0xff, 0xc3, 0x28])),
+        ("empty".to_owned(), Some(Vec::new())),
+        ("absent".to_owned(), None),
+        ("number".to_owned(), Some(b"again".to_vec())),
+    ]
+}
+
+#[test]
+fn five_hundred_records_of_ten_kinds_are_dead_letters_and_their_neighbours_land() {
+    let fixture = Fixture::new(Options::heavy("poison"));
+    let workers = [fixture.worker(), fixture.worker()];
+    workers.iter().for_each(|worker| worker.wait_ready());
+    let total = KINDS.len() * EACH;
+    let recorder = fixture.recorder(fixture.producer_config("good"));
+    let mut sent = Vec::new();
+    for number in 0..total {
+        (0..GOOD_BETWEEN).for_each(|_| recorder.record(fixture.next_event()));
+        let event = fixture.generator().event(number as u64);
+        let value = KINDS[number % KINDS.len()].value(&event, number / KINDS.len());
+        // Every seventh has no key.
+        let key = (number % 7 > 0).then(|| event.key().into_bytes());
+        let headers = some_headers(number);
+        fixture.poison().send(key.as_deref(), value.as_deref(), &headers);
+        sent.push((key, value, headers));
+    }
+    recorder.finish();
+    fixture.wait_landed(Duration::from_secs(60));
+
+    let good = total as u64 * GOOD_BETWEEN;
+    let verdict = fixture.verdict();
+    verdict.assert_clean(good + total as u64, total as u64);
+    assert_eq!(verdict.repeated_dead_letters, 0, "{verdict}");
+    let letters = check_topic(&fixture, &sent);
+    check_table(&fixture, &letters);
+
+    let counted: f64 =
+        workers.iter().map(|worker| worker.metric("auditstream_consumer_dead_letters_total").unwrap()).sum();
+    assert!((counted - total as f64).abs() < 0.5, "the workers counted {counted} dead letters");
+}
+
+/// Each dead letter is its source record, whole, with the right position and reason; returns them by the source's position.
+fn check_topic(fixture: &Fixture, sent: &[Sent]) -> HashMap<(i32, i64), Record> {
+    let place = |record: &Record| (record.partition, record.offset);
+    let source: HashMap<(i32, i64), Record> =
+        fixture.kafka().read(fixture.topic()).into_iter().map(|record| (place(&record), record)).collect();
+    let letters: HashMap<(i32, i64), Record> = fixture
+        .kafka()
+        .read(&fixture.dead_letter_topic())
+        .into_iter()
+        .map(|letter| {
+            (
+                (letter.header(headers::PARTITION).parse().unwrap(), letter.header(headers::OFFSET).parse().unwrap()),
+                letter,
+            )
+        })
+        .collect();
+    for (number, at) in fixture.poison().positions().into_iter().enumerate() {
+        let kind = KINDS[number % KINDS.len()];
+        let about = format!("record {number}, {} at {at:?}", kind.name);
+        let (key, value, added) = &sent[number];
+        let letter = letters.get(&at).unwrap_or_else(|| panic!("no dead letter for {about}"));
+        assert_eq!((&letter.key, &letter.value), (key, value), "key and value of {about}");
+        assert_eq!(&letter.headers[..added.len()], added, "headers of {about}");
+        assert_eq!(letter.timestamp_ms, source[&at].timestamp_ms, "timestamp of {about}");
+        assert_eq!(
+            letter.header(headers::ERROR_CODE),
+            kind.code.as_str(),
+            "code of {about}: {}",
+            letter.header(headers::ERROR_MESSAGE)
+        );
+        assert_eq!(letter.header(headers::ERROR_CLASS), "decode", "class of {about}");
+        assert_eq!(
+            letter.header(headers::TIMESTAMP),
+            source[&at].timestamp_ms.to_string(),
+            "timestamp header of {about}"
+        );
+        assert_eq!(letter.header(headers::ATTEMPTS), "0", "attempts of {about}");
+        assert!(!letter.header(headers::ERROR_MESSAGE).is_empty(), "no message for {about}");
+        assert!(letter.header(headers::WORKER).starts_with('w'), "worker of {about}");
+    }
+    letters
+}
+
+/// The table says the same as the topic.
+fn check_table(fixture: &Fixture, letters: &HashMap<(i32, i64), Record>) {
+    let sql = "SELECT partition, offset, topic, timestamp, key, value, headers, error_class, error_code, error_message, schema, dlq_topic, \
+               dlq_partition, dlq_offset FROM dead_letters FINAL FORMAT RowBinaryWithNamesAndTypes";
+    let table = Table::read(&fixture.admin().try_bytes(sql).unwrap());
+    assert_eq!(table.rows.len(), letters.len(), "rows of dead_letters");
+    for row in table.rows {
+        let at = (i32::try_from(row[0].int()).unwrap(), row[1].int());
+        let letter =
+            letters.get(&at).unwrap_or_else(|| panic!("the table has a dead letter {at:?} that the topic has not"));
+        let bytes = |bytes: &Option<Vec<u8>>| bytes.clone().unwrap_or_default();
+        let header = |name| Value::text(letter.header(name));
+        let original = letter.headers.iter().take_while(|(name, _)| name != headers::TOPIC);
+        let expected = vec![
+            Value::Int(at.0.into()),
+            Value::Int(at.1),
+            Value::text(fixture.topic()),
+            Value::Int(letter.timestamp_ms),
+            Value::Bytes(bytes(&letter.key)),
+            Value::Bytes(bytes(&letter.value)),
+            Value::Pairs(original.map(|(name, value)| (name.clone().into_bytes(), bytes(value))).collect()),
+            header(headers::ERROR_CLASS),
+            header(headers::ERROR_CODE),
+            header(headers::ERROR_MESSAGE),
+            header(headers::SCHEMA),
+            Value::text(&fixture.dead_letter_topic()),
+            Value::Int(letter.partition.into()),
+            Value::Int(letter.offset),
+        ];
+        assert_eq!(row, expected, "the row of {at:?}");
+    }
+}

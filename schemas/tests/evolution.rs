@@ -1,0 +1,265 @@
+//! Records of other writer schemas: both decoders resolve them to the reader schema alike, and what can never be read
+//! is refused when its schema is added, or by the guard, record by record.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use apache_avro::Schema;
+use apache_avro::types::Value;
+use apache_avro::writer::datum::GenericDatumWriter;
+use auditstream_schemas::*;
+use serde_json::{Value as Json, json};
+
+mod common;
+use common::{AT, event_at, record, typical, value};
+
+const ID: u32 = 7;
+
+/// Schema v1 as JSON, changed.
+fn writer(change: impl FnOnce(&mut Vec<Json>)) -> String {
+    let mut schema: Json = serde_json::from_str(AUDIT_EVENT_V1).unwrap();
+    change(schema["fields"].as_array_mut().unwrap());
+    schema.to_string()
+}
+
+fn field<'a>(fields: &'a mut [Json], name: &str) -> &'a mut Json {
+    fields.iter_mut().find(|f| f["name"] == name).unwrap()
+}
+
+fn without(fields: &mut Vec<Json>, names: &[&str]) {
+    fields.retain(|f| !names.contains(&f["name"].as_str().unwrap()));
+}
+
+fn with(schema: &str) -> Result<Arc<Schemas>, SchemaError> {
+    let mut schemas = common::schemas();
+    schemas.add(WriterId::Confluent(ID), schema)?;
+    Ok(Arc::new(schemas))
+}
+
+/// The event as the writer's value: fields it does not have are left out, others are added or replaced.
+fn body(schema: &str, event: &AuditEvent, other: Vec<(&str, Value)>) -> Vec<u8> {
+    let schema = Schema::parse_str(schema).unwrap();
+    let Schema::Record(shape) = &schema else { panic!("a record") };
+    let Value::Record(mut fields) = value(event) else { panic!("a record") };
+    for (name, value) in other {
+        fields.retain(|(n, _)| n != name);
+        fields.push((name.to_owned(), value));
+    }
+    let fields = shape.fields.iter().map(|f| fields.iter().find(|(n, _)| *n == f.name).unwrap().clone()).collect();
+    GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(Value::Record(fields)).unwrap()
+}
+
+fn framed(body: &[u8]) -> Vec<u8> {
+    [&[0][..], &ID.to_be_bytes(), body].concat()
+}
+
+/// Both decoders read the record as the event, among records of the builtin writer.
+fn reads_as(schema: &str, other: Vec<(&str, Value)>, expected: &AuditEvent) {
+    let schemas = with(schema).unwrap();
+    let record = framed(&body(schema, &typical(), other));
+    assert_eq!(&decode(&schemas, &record).unwrap(), expected);
+    let mut decoder = BatchDecoder::new(schemas.clone());
+    for _ in 0..3 {
+        decoder.push(&record, AT).unwrap();
+        decoder.push(&common::record(&typical()), AT).unwrap();
+    }
+    let done = decoder.finish().unwrap();
+    assert_eq!(done.len(), 2);
+    for (lane, expected) in done.iter().zip([expected, &typical()]) {
+        assert_eq!(&lane.batch.schema(), schemas.arrow_schema());
+        assert_eq!(lane.batch.num_rows(), 3);
+        let hashes = content_hash(&lane.batch).unwrap();
+        for row in 0..3 {
+            assert_eq!(&event_at(&lane.batch, row), expected);
+            assert_eq!(hashes.value(row), content_hash_of(expected));
+        }
+    }
+}
+
+/// Both decoders refuse the record alike, and its neighbours land.
+fn refused(schema: &str, record: &[u8], code: PoisonCode) -> String {
+    let schemas = with(schema).unwrap();
+    let mut decoder = BatchDecoder::new(schemas.clone());
+    decoder.push(&common::record(&typical()), AT).unwrap();
+    let poison = decoder.push(record, AT).unwrap_err();
+    assert_eq!((poison.code, &decode(&schemas, record).unwrap_err()), (code, &poison));
+    let done = decoder.finish().unwrap();
+    assert_eq!(event_at(&done[0].batch, 0), typical());
+    poison.message
+}
+
+fn text(s: &str) -> Value {
+    Value::String(s.to_owned())
+}
+
+#[test]
+fn fields_more_and_less() {
+    let schema = writer(|fields| {
+        without(
+            fields,
+            &["environment", "operation", "entity_name", "changes", "ip", "priority", "details", "producer"],
+        );
+        fields.insert(2, json!({"name": "region", "type": "string"}));
+        fields.push(json!({"name": "scores", "type": {"type": "array", "items": ["null", "double"]}}));
+        fields.push(json!({"name": "labels", "type": {"type": "map", "values": "bytes"}}));
+        fields.push(json!({"name": "place", "type": {"type": "record", "name": "Place", "fields": [
+            {"name": "on", "type": "boolean"}, {"name": "lat", "type": "float"}, {"name": "raw", "type": {"type": "fixed", "name": "F4", "size": 4}}]}}));
+    });
+    let labels = Value::Map([("a".to_owned(), Value::Bytes(vec![0xff, 0]))].into());
+    let place = Value::Record(vec![
+        ("on".into(), Value::Boolean(true)),
+        ("lat".into(), Value::Float(1.5)),
+        ("raw".into(), Value::Fixed(4, vec![0xff; 4])),
+    ]);
+    let scores =
+        Value::Array(vec![Value::Union(0, Box::new(Value::Null)), Value::Union(1, Box::new(Value::Double(2.5)))]);
+    let expected = AuditEvent {
+        environment: "default".into(),
+        operation: Operation::Other,
+        entity_name: None,
+        changes: Vec::new(),
+        ip: None,
+        priority: Priority::Standard,
+        details: "{}".into(),
+        producer: ProducerStamp::default(),
+        ..typical()
+    };
+    reads_as(
+        &schema,
+        vec![("region", text("eu")), ("scores", scores), ("labels", labels), ("place", place)],
+        &expected,
+    );
+}
+
+#[test]
+fn promotions() {
+    let schema = writer(|fields| {
+        let stamp = field(fields, "producer")["type"]["fields"].as_array_mut().unwrap();
+        field(stamp, "epoch")["type"] = json!("int");
+        field(stamp, "epoch")["default"] = json!(0);
+        field(fields, "details")["type"] = json!("bytes");
+        field(fields, "ip")["type"] = json!("string");
+        field(fields, "ip")["default"] = json!("");
+        field(fields, "request_id")["type"] = json!(["string", "null"]);
+        field(fields, "request_id")["default"] = json!("");
+        field(fields, "occurred_at")["type"] = json!("long");
+        field(fields, "event_id")["type"] = json!("string");
+    });
+    let stamp = typical().producer;
+    let producer = Value::Record(vec![
+        ("id".into(), text(&stamp.id)),
+        ("epoch".into(), Value::Int(stamp.epoch as i32)),
+        ("seq".into(), Value::Long(stamp.seq)),
+    ]);
+    let bytes = Value::Bytes(typical().details.into_bytes());
+    let other = || {
+        vec![
+            ("producer", producer.clone()),
+            ("details", bytes.clone()),
+            ("ip", text("203.0.113.42")),
+            ("request_id", Value::Union(0, Box::new(text("req-7f3a9c1e")))),
+            ("occurred_at", Value::Long(typical().occurred_at.as_micros())),
+            ("event_id", text(&typical().event_id.to_string())),
+        ]
+    };
+    reads_as(&schema, other(), &typical());
+    let changed = |name: &str, value: Value| {
+        let mut other = other();
+        other.retain(|(n, _)| *n != name);
+        other.push((if name == "details" { "details" } else { "event_id" }, value));
+        framed(&body(&schema, &typical(), other))
+    };
+    refused(&schema, &changed("details", Value::Bytes(vec![0xff])), PoisonCode::InvalidUtf8);
+    refused(&schema, &changed("event_id", text("no uuid")), PoisonCode::InvalidUuid);
+}
+
+#[test]
+fn enum_symbols() {
+    let schema = writer(|fields| {
+        for name in ["operation", "outcome"] {
+            field(fields, name)["type"]["symbols"].as_array_mut().unwrap().insert(0, json!("NEWER"));
+        }
+    });
+    let symbol = |index, s: &str| Value::Enum(index, s.to_owned());
+    let outcome = ("outcome", symbol(1, "SUCCESS"));
+    let newer = AuditEvent { operation: Operation::Other, ..typical() };
+    reads_as(&schema, vec![("operation", symbol(0, "NEWER")), outcome.clone()], &newer);
+    reads_as(&schema, vec![("operation", symbol(3, "UPDATE")), outcome], &typical());
+    let bad = body(&schema, &typical(), vec![("operation", symbol(3, "UPDATE")), ("outcome", symbol(0, "NEWER"))]);
+    let message = refused(&schema, &framed(&bad), PoisonCode::BadEnumSymbol);
+    assert!(message.starts_with("outcome: "), "{message}");
+}
+
+#[test]
+fn unions_where_the_reader_has_none() {
+    let schema = writer(|fields| {
+        for name in ["tenant_id", "details"] {
+            field(fields, name)["type"] = json!(["null", "string"]);
+            field(fields, name)["default"] = Json::Null;
+        }
+    });
+    let some = |s: &str| Value::Union(1, Box::new(text(s)));
+    let null = || Value::Union(0, Box::new(Value::Null));
+    let (tenant, details) = (some(&typical().tenant_id), some(&typical().details));
+    reads_as(&schema, vec![("tenant_id", tenant.clone()), ("details", details.clone())], &typical());
+    let bad = |tenant, details| framed(&body(&schema, &typical(), vec![("tenant_id", tenant), ("details", details)]));
+    refused(&schema, &bad(null(), details.clone()), PoisonCode::MissingField);
+    refused(&schema, &bad(some(""), details), PoisonCode::MissingField);
+    refused(&schema, &bad(tenant, null()), PoisonCode::BadUnionBranch);
+}
+
+/// An extra field that contains itself: arrow-avro may or may not take such a schema; the guard bounds its depth.
+#[test]
+fn a_schema_that_contains_itself() {
+    let schema = writer(|fields| {
+        fields.push(json!({"name": "list", "type": {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}}));
+    });
+    match with(&schema) {
+        Err(e) => assert!(matches!(e, SchemaError::Incompatible { .. }), "{e}"),
+        Ok(schemas) => {
+            let tail = |depth: usize| framed(&[record(&typical()).split_off(10), vec![2; depth], vec![0]].concat());
+            assert_eq!(decode(&schemas, &tail(5)).unwrap(), typical());
+            refused(&schema, &tail(100_000), PoisonCode::TooDeep);
+        }
+    }
+}
+
+/// Items without bytes: the length of the record does not bound them.
+#[test]
+fn nothing_a_billion_times() {
+    let schema = writer(|fields| fields.push(json!({"name": "nothing", "type": {"type": "array", "items": "null"}})));
+    let plain = record(&typical()).split_off(10);
+    let many = [plain.clone(), vec![0x80, 0x80, 0x80, 0x80, 0x20], vec![0]].concat();
+    refused(&schema, &framed(&many), PoisonCode::LengthOutOfRange);
+    let often = [plain, [0x80, 0x80, 0x02].repeat(100_000), vec![0]].concat();
+    refused(&schema, &framed(&often), PoisonCode::LengthOutOfRange);
+    reads_as(&schema, vec![("nothing", Value::Array(vec![Value::Null; 3]))], &typical());
+}
+
+#[test]
+fn schemas_that_can_never_be_read_are_refused_with_the_path() {
+    let reason = |schema: &str| match with(schema) {
+        Err(SchemaError::Incompatible { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    };
+    for (name, kind) in [
+        ("occurred_at", json!({"type": "long", "logicalType": "timestamp-millis"})),
+        ("tenant_id", json!("int")),
+        ("actor", json!("string")),
+        ("changes", json!({"type": "array", "items": "string"})),
+        ("details", json!({"type": "map", "values": "string"})),
+    ] {
+        let reason = reason(&writer(|fields| {
+            field(fields, name)["type"] = kind;
+            field(fields, name).as_object_mut().unwrap().remove("default");
+        }));
+        assert!(reason.contains(name), "{name}: {reason}");
+    }
+    for name in ["event_id", "tenant_id", "outcome", "actor"] {
+        let reason = reason(&writer(|fields| without(fields, &[name])));
+        assert!(reason.contains(name), "{name}: {reason}");
+    }
+    assert!(matches!(with("{\"type\": \"nonsense\"}"), Err(SchemaError::Parse(_))));
+    assert!(matches!(with("not json"), Err(SchemaError::Parse(_))));
+    assert!(reason("\"string\"").contains("record"));
+}

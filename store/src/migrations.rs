@@ -1,0 +1,83 @@
+//! The migrations, in order. A migration that was released is never changed; what is to be different comes as the next one.
+
+use sha2::{Digest, Sha256};
+
+/// One step of the tables' history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// 1, 2, 3, ….
+    pub version: u32,
+    /// Short name.
+    pub name: &'static str,
+    /// Statements, each ending in `;` at the end of a line, each safe to run twice; `{database}` stands for the database.
+    pub sql: &'static str,
+}
+
+/// All migrations, by version from 1 without a gap.
+pub const MIGRATIONS: &[Migration] = &[Migration { version: 1, name: "tables", sql: include_str!("../migrations/0001_tables.sql") }];
+
+impl Migration {
+    /// SHA-256 of the text, in hexadecimal digits: a migration that was applied must not be changed afterwards.
+    #[must_use]
+    pub fn checksum(&self) -> String {
+        Sha256::digest(self.sql.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The statements for a database whose name needs no quotes, without comments and the closing `;`.
+    #[must_use]
+    pub fn statements(&self, database: &str) -> Vec<String> {
+        let lines: Vec<_> = self.sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+        lines
+            .join("\n")
+            .split(";\n")
+            .map(|statement| statement.trim().trim_end_matches(';').replace("{database}", database))
+            .filter(|statement| !statement.is_empty())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::columns::EVENT_COLUMNS;
+    use crate::shape::{DEAD_LETTER_COLUMNS, LEDGER_COLUMNS};
+
+    /// Name and type of each column in a statement of this repository's own style: one column a line.
+    fn columns_of(table: &str) -> Vec<(String, String)> {
+        let create = MIGRATIONS[0].statements("audit").into_iter().find(|sql| sql.contains(&format!("audit.{table}\n"))).unwrap_or_default();
+        create
+            .lines()
+            .filter(|line| line.starts_with("    "))
+            .filter_map(|line| {
+                let (name, rest) = line.trim().split_once(' ')?;
+                let clickhouse_type = rest.split(" COMMENT ").next()?;
+                Some((name.trim_matches('`').to_owned(), clickhouse_type.to_owned()))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn versions_count_from_one() {
+        for (index, migration) in MIGRATIONS.iter().enumerate() {
+            assert_eq!(migration.version as usize, index + 1);
+        }
+    }
+
+    #[test]
+    fn every_statement_is_safe_to_run_twice() {
+        for statement in MIGRATIONS.iter().flat_map(|migration| migration.statements("audit")) {
+            assert!(statement.contains("IF NOT EXISTS") || statement.contains("IF EXISTS"), "{statement}");
+            assert!(!statement.contains("{database}") && !statement.contains(';'), "{statement}");
+        }
+    }
+
+    #[test]
+    fn the_tables_have_the_columns_that_inserts_write() {
+        let events: Vec<_> = EVENT_COLUMNS.iter().map(|column| (column.name, column.clickhouse_type)).collect();
+        for (table, expected) in [("events", &*events), ("ledger", LEDGER_COLUMNS), ("dead_letters", DEAD_LETTER_COLUMNS)] {
+            let found = columns_of(table);
+            let found: Vec<_> = found.iter().map(|(name, clickhouse_type)| (&**name, &**clickhouse_type)).collect();
+            assert_eq!(found, expected, "{table}");
+        }
+    }
+}
