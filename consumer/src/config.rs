@@ -13,7 +13,7 @@ use crate::core::{Backoff, Limits};
 /// At most so many inserts run at once: one that the server works on and one that is on its way there.
 const MAX_INSERTS: usize = 2;
 /// Reading held back for longer than this pauses the partitions, so that polling can go on serving the group.
-const PAUSE_AFTER: Duration = Duration::from_millis(500);
+const PAUSE_AFTER: Duration = Duration::from_secs(2);
 /// Work of revoked partitions is finished or dropped within this time; the group waits for it.
 const REVOKE_DEADLINE: Duration = Duration::from_secs(15);
 /// Longest wait before the second attempt.
@@ -51,7 +51,7 @@ pub struct Config {
 }
 
 /// Prefetch and group settings, each overridable by the user.
-const CONSUMER_DEFAULTS: [(&str, &str); 9] = [
+const CONSUMER_DEFAULTS: [(&str, &str); 10] = [
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "2000"),
@@ -62,6 +62,8 @@ const CONSUMER_DEFAULTS: [(&str, &str); 9] = [
     ("queued.max.messages.kbytes", "24576"),
     ("fetch.message.max.bytes", "2097152"),
     ("isolation.level", "read_committed"),
+    // The lag of each partition comes from here.
+    ("statistics.interval.ms", "5000"),
 ];
 
 /// What the delivery guarantee rests on; a user's setting of these is overruled by the CLI's check and by this list.

@@ -1,11 +1,12 @@
 //! Kafka as the loop sees it: a reader whose callbacks only signal.
 //!
-//! librdkafka calls back inside `poll`. Nothing is decided there: assignments, revocations and commit results go into a queue that the loop
+//! librdkafka calls back inside `poll`. Nothing is decided there: assignments and revocations go into a queue that the loop
 //! empties after each poll, and the loop answers a rebalance when its work is done. librdkafka waits for that answer.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -23,7 +24,6 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum Signal {
     Assign(Vec<i32>),
     Revoke(Vec<i32>),
-    Commit(KafkaResult<()>),
     /// Records of each partition that are not committed yet.
     Lag(BTreeMap<i32, i64>),
 }
@@ -33,6 +33,8 @@ pub(crate) enum Signal {
 pub(crate) struct Signals {
     topic: String,
     queue: Mutex<VecDeque<Signal>>,
+    /// Nobody reads the queue any more: revocations are answered at once, or closing would wait for an answer for ever.
+    closing: AtomicBool,
 }
 
 impl Signals {
@@ -68,16 +70,24 @@ impl ClientContext for Signals {
 }
 
 impl ConsumerContext for Signals {
-    fn rebalance(&self, _: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.closing.load(Ordering::Relaxed) {
+            let answer = match kind {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                    consumer.incremental_assign(&TopicPartitionList::new())
+                }
+                _ => consumer.incremental_unassign(list),
+            };
+            if let Err(error) = answer {
+                tracing::warn!(%error, "partitions could not be given back while closing");
+            }
+            return;
+        }
         let partitions = self.partitions(list);
         self.push(match kind {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Signal::Assign(partitions),
             _ => Signal::Revoke(partitions),
         });
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        self.push(Signal::Commit(result));
     }
 }
 
@@ -95,15 +105,15 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 
 /// The member of the consumer group.
 pub(crate) struct Reader {
-    consumer: BaseConsumer<Signals>,
+    consumer: Arc<BaseConsumer<Signals>>,
     topic: String,
 }
 
 impl Reader {
     /// A client that has not joined the group yet.
     pub(crate) fn new(properties: &ClientConfig, topic: &str) -> KafkaResult<Self> {
-        let signals = Signals { topic: topic.to_owned(), queue: Mutex::default() };
-        Ok(Self { consumer: properties.create_with_context(signals)?, topic: topic.to_owned() })
+        let signals = Signals { topic: topic.to_owned(), ..Signals::default() };
+        Ok(Self { consumer: Arc::new(properties.create_with_context(signals)?), topic: topic.to_owned() })
     }
 
     /// Whether `topic` exists, as far as this user may see.
@@ -167,13 +177,18 @@ impl Reader {
         self.consumer.incremental_unassign(&self.list(partitions))
     }
 
-    /// Sends the offsets of the next records to read; the answer comes as [`Signal::Commit`].
-    pub(crate) fn commit(&self, offsets: &[(i32, i64)]) -> KafkaResult<()> {
+    /// What commits the offsets of the next records to read. It blocks until the broker has answered, so it is for another thread: librdkafka reports
+    /// no result of an asynchronous commit to a client that takes its events from a queue, as this one does.
+    pub(crate) fn committer(
+        &self,
+        offsets: &[(i32, i64)],
+    ) -> KafkaResult<impl FnOnce() -> KafkaResult<()> + Send + 'static> {
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for &(partition, offset) in offsets {
             list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
         }
-        self.consumer.commit(&list, CommitMode::Async)
+        let consumer = Arc::clone(&self.consumer);
+        Ok(move || consumer.commit(&list, CommitMode::Sync))
     }
 
     /// Stops fetching, and throws away what was fetched ahead.
@@ -188,23 +203,16 @@ impl Reader {
 
     /// Leaves the group and closes. Closing can hang (rust-rdkafka#509), so it gets a thread of its own and a bound; answers whether it ended in time.
     pub(crate) fn close(self, bound: Duration) -> bool {
-        let done = Arc::new(());
-        let running = Arc::downgrade(&done);
-        let deadline = Instant::now() + bound;
+        self.consumer.context().closing.store(true, Ordering::Relaxed);
+        let open = Arc::downgrade(&self.consumer);
+        let (closed, answer) = mpsc::channel();
         let spawned = std::thread::Builder::new().name("kafka-close".into()).spawn(move || {
             drop(self);
-            drop(done);
+            // The receiver is gone when the bound has passed.
+            let _ = closed.send(());
         });
-        let Ok(handle) = spawned else {
-            return false;
-        };
-        while running.strong_count() > 0 {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            std::thread::park_timeout(Duration::from_millis(10));
-        }
-        handle.join().is_ok()
+        // A commit that is still under way holds the client too, and closes it when it ends.
+        spawned.is_ok() && answer.recv_timeout(bound).is_ok() && open.strong_count() == 0
     }
 
     fn list(&self, partitions: &[i32]) -> TopicPartitionList {

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use auditstream_schemas::Decoded;
 use auditstream_store::{DeadLetterRow, ErrorClass, EventBody, InsertError, LedgerRow, Store, event_body};
 
+use rdkafka::error::KafkaError;
+
 use crate::core::{BatchId, Failure, Span};
 use crate::dead_letters::{DeadLetter, DeadLetterSender, Delivered, now_ms};
 use crate::refetch::{RefetchError, Refetcher};
@@ -35,6 +37,8 @@ pub(crate) enum Completion {
         batch: BatchId,
         result: Result<(), StepError>,
     },
+    /// The broker has answered a commit.
+    Committed(Result<(), KafkaError>),
     /// The service is asked to stop.
     Shutdown,
 }
@@ -196,6 +200,12 @@ impl Sink {
         .await
         .map_err(StepError::from);
         self.answer(Completion::LedgerWritten { batch, result });
+    }
+
+    /// Runs what [`crate::kafka::Reader::committer`] made, and passes the answer on.
+    pub(crate) async fn commit(self, committer: impl FnOnce() -> Result<(), KafkaError> + Send + 'static) {
+        let result = tokio::task::spawn_blocking(committer).await.unwrap_or(Err(KafkaError::Canceled));
+        self.answer(Completion::Committed(result));
     }
 
     /// Names exactly this body: the spans say where it comes from, the hash what it holds, so that the token can never stand for other data.

@@ -206,11 +206,6 @@ impl Loop {
                     self.metrics.rebalances.get_or_create(&ReasonLabel { reason }).inc();
                     self.input(if lost { Input::Lost(partitions) } else { Input::Revoked(partitions) });
                 }
-                Signal::Commit(Ok(())) => {
-                    self.metrics.commits.inc();
-                    self.input(Input::Committed);
-                }
-                Signal::Commit(Err(error)) => self.commit_failed(&error),
                 Signal::Lag(lags) => {
                     for (partition, lag) in lags {
                         self.metrics.lag.get_or_create(&PartitionLabel { partition }).set(lag);
@@ -293,11 +288,13 @@ impl Loop {
             Action::Forget(batch) => {
                 self.state.held.remove(&batch);
             }
-            Action::Commit(offsets) => {
-                if let Err(error) = self.reader.commit(&offsets) {
-                    self.commit_failed(&error);
+            Action::Commit(offsets) => match self.reader.committer(&offsets) {
+                Ok(committer) => {
+                    let task = self.sink.clone().commit(committer);
+                    self.spawn(task);
                 }
-            }
+                Err(error) => self.commit_failed(&error),
+            },
             Action::Release(partitions) => {
                 self.reader.release(&partitions).map_err(WorkerError::Kafka)?;
                 for &partition in &partitions {
@@ -393,6 +390,11 @@ impl Loop {
                     self.input(Input::LedgerFailed(batch, failure));
                 }
             },
+            Completion::Committed(Ok(())) => {
+                self.metrics.commits.inc();
+                self.input(Input::Committed);
+            }
+            Completion::Committed(Err(error)) => self.commit_failed(&error),
             Completion::Shutdown => {
                 tracing::info!("stopping: finishing what was read");
                 self.health.stopping();

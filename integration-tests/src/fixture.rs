@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use auditstream_bench::load::{self, Acknowledged, Generator};
@@ -18,6 +18,7 @@ use crate::kafka::{Kafka, RawSender};
 use crate::load::{Load, LoadPlan, Recorder};
 use crate::oracle::{self, Verdict};
 use crate::poison::KINDS;
+use crate::servers::{self, Servers, Turn};
 use crate::wait::{block_on, wait_until};
 use crate::worker::{self, CliOutput, Worker};
 
@@ -34,7 +35,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// For a test that may run beside others. `name` names its folder, topics, group and database: letters, digits and `-`.
+    /// For a test that may run beside others. `name` names its folder, topics and group: letters, digits and `-`.
     #[must_use]
     pub fn light(name: &'static str) -> Self {
         Self { name, alone: false, own_servers: false, prepared: true, partitions: 6, consumer: "", schema: "" }
@@ -77,29 +78,13 @@ impl Options {
     }
 }
 
-/// Tests that need the machine for themselves exclude all others.
-static MACHINE: RwLock<()> = RwLock::new(());
-
-/// Held for its effect.
-#[expect(dead_code, reason = "the guards are held for their drop")]
-#[derive(Debug)]
-enum Turn {
-    Alone(RwLockWriteGuard<'static, ()>),
-    Beside(RwLockReadGuard<'static, ()>),
-}
-
-#[derive(Debug)]
-enum Servers {
-    Shared(&'static Stack),
-    Own(Stack),
-}
-
 /// One test's world. Dropped, it leaves nothing behind, except the logs of a failed test.
 #[derive(Debug)]
 pub struct Fixture {
     options: Options,
     folder: PathBuf,
     topic: String,
+    database: String,
     kafka: Kafka,
     admin: ClickHouse,
     acknowledged: Acknowledged,
@@ -112,38 +97,18 @@ pub struct Fixture {
     _turn: Turn,
 }
 
-fn shared() -> &'static Stack {
-    static SHARED: OnceLock<Stack> = OnceLock::new();
-    SHARED.get_or_init(|| start_stack("shared"))
-}
-
-fn start_stack(name: &str) -> Stack {
-    // Builds the supervisor's executable too.
-    build::auditstream();
-    let name = format!("test-{name}-{}", std::process::id());
-    Stack::start(auditstream_stack::Options::named(name))
-        .unwrap_or_else(|error| panic!("the servers do not start: {error}"))
-}
-
 impl Fixture {
     /// Makes what `options` say.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let turn = if options.alone {
-            Turn::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner))
-        } else {
-            Turn::Beside(MACHINE.read().unwrap_or_else(PoisonError::into_inner))
-        };
+        let turn = Turn::wait(options.alone);
         let folder = build::logs_dir().join(options.name);
         // There is none, or an older run's.
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("target can be written");
-        let servers =
-            if options.own_servers { Servers::Own(start_stack(options.name)) } else { Servers::Shared(shared()) };
-        let stack = match &servers {
-            Servers::Shared(stack) => stack,
-            Servers::Own(stack) => stack,
-        };
+        let servers = if options.own_servers { Servers::own(options.name) } else { Servers::shared() };
+        let stack = servers.stack();
+        let database = servers::free_database();
         let topic = options.name.to_owned();
         let kafka = Kafka::new(stack.kafka_bootstrap(), options.name);
         if options.prepared {
@@ -152,7 +117,7 @@ impl Fixture {
         }
         let poison = Arc::new(kafka.raw_sender(&topic));
         let (user, password) = stack.credentials(Role::Admin);
-        let admin = ClickHouse::new(stack.clickhouse_url(), &database(options.name), user, password);
+        let admin = ClickHouse::new(stack.clickhouse_url(), &database, user, password);
         let acknowledged = Acknowledged::with_file(&folder.join("acknowledged.ids")).expect("target can be written");
         // As many as no test sends; their times are spread over three days.
         let generator = Arc::new(Generator::new(load::Options { events: 10_000_000, ..load::Options::default() }));
@@ -160,6 +125,7 @@ impl Fixture {
             options,
             folder,
             topic,
+            database,
             kafka,
             admin,
             acknowledged,
@@ -191,7 +157,7 @@ impl Fixture {
             bootstrap = stack.kafka_bootstrap(),
             topic = self.topic,
             url = stack.clickhouse_url(),
-            database = self.database(),
+            database = self.database,
             schema = self.options.schema,
             consumer = self.options.consumer,
         );
@@ -201,10 +167,7 @@ impl Fixture {
     /// The servers.
     #[must_use]
     pub fn stack(&self) -> &Stack {
-        match &self.servers {
-            Servers::Shared(stack) => stack,
-            Servers::Own(stack) => stack,
-        }
+        self.servers.stack()
     }
 
     /// Kafka, looked at from outside.
@@ -223,7 +186,7 @@ impl Fixture {
     #[must_use]
     pub fn clickhouse(&self, role: Role) -> ClickHouse {
         let (user, password) = self.stack().credentials(role);
-        ClickHouse::new(self.stack().clickhouse_url(), &self.database(), user, password)
+        ClickHouse::new(self.stack().clickhouse_url(), &self.database, user, password)
     }
 
     /// The store as a role.
@@ -232,7 +195,7 @@ impl Fixture {
         let (user, password) = self.stack().credentials(role);
         let config = StoreConfig {
             url: self.stack().clickhouse_url().to_owned(),
-            database: self.database(),
+            database: self.database.clone(),
             user: user.to_owned(),
             password: password.into(),
             insert_timeout: Duration::from_secs(30),
@@ -255,8 +218,8 @@ impl Fixture {
 
     /// The database.
     #[must_use]
-    pub fn database(&self) -> String {
-        database(self.options.name)
+    pub fn database(&self) -> &str {
+        &self.database
     }
 
     /// The folder of this test's files; it goes with the fixture, unless the test fails.
@@ -417,10 +380,6 @@ impl Fixture {
             poison: &self.poison.positions(),
         })
     }
-}
-
-fn database(name: &str) -> String {
-    format!("audit_{}", name.replace('-', "_"))
 }
 
 impl Drop for Fixture {

@@ -23,6 +23,7 @@ pub mod oracle;
 pub mod poison;
 mod row_binary;
 mod rows;
+mod servers;
 mod wait;
 mod worker;
 

@@ -6,6 +6,9 @@ use auditstream_schemas::{AuditEvent, Change, encoded_len};
 
 use crate::headers;
 
+/// What an event takes beside its text once librdkafka has it: its message, seven headers, our ticket, and the allocator's
+/// share. Measured with 65,536 events and no broker: 1,340 bytes each resident, of which about 330 were text.
+const OVERHEAD: usize = 1_024;
 /// The frame in front of a record, and the producer's epoch and sequence number that are written in later.
 const FRAME_AND_STAMP: usize = 10 + 20;
 
@@ -26,7 +29,7 @@ impl Size {
         // Percent-encoding makes three bytes of one in the key and in ce_source.
         let around = 3 * (key + source) + headers::FIXED_BYTES;
         Size {
-            memory: size_of::<AuditEvent>() + body + event.changes.len() * size_of::<Change>(),
+            memory: OVERHEAD.max(size_of::<AuditEvent>()) + body + event.changes.len() * size_of::<Change>(),
             message: body + producer_id + FRAME_AND_STAMP + around,
         }
     }

@@ -139,7 +139,7 @@ struct Lane {
 impl Lane {
     fn open(id: WriterId, schemas: &Schemas) -> Result<Self, Poison> {
         let known = schemas.get(id).ok_or_else(|| unknown_schema(id))?.clone();
-        let decoder = new_decoder(known.json()).map_err(|e| unresolvable(id, &e))?;
+        let decoder = new_decoder(&known.arrow_json).map_err(|e| unresolvable(id, &e))?;
         let schema = schemas.arrow_schema().clone();
         Ok(Self {
             id,
@@ -179,7 +179,7 @@ impl Lane {
     /// record is decoded a third time.
     #[cold]
     fn restore(&mut self) -> Result<(), ArrowError> {
-        self.decoder = new_decoder(self.known.json())?;
+        self.decoder = new_decoder(&self.known.arrow_json)?;
         let mut start = 0;
         for end in &self.ends {
             self.decoder.decode(&self.bodies[start..*end])?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use apache_avro::Schema;
 use arrow_schema::SchemaRef;
+use serde_json::Value as Json;
 
 use crate::batch::{new_decoder, unknown_schema};
 use crate::columns::plain_schema;
@@ -32,6 +33,8 @@ pub struct Schemas {
 #[derive(Debug)]
 pub struct Known {
     json: String,
+    /// For arrow-avro: see [`arrow_form`].
+    pub(crate) arrow_json: String,
     pub(crate) writer: Schema,
     pub(crate) guard: Guard,
 }
@@ -83,8 +86,9 @@ impl Schemas {
         let writer = Schema::parse_str(json).map_err(|e| SchemaError::Parse(Box::new(e)))?;
         let incompatible = |reason: String| SchemaError::Incompatible { reader: READER.to_owned(), reason };
         let guard = Guard::compile(&writer, &self.reader).map_err(incompatible)?;
-        new_decoder(json).map_err(|e| incompatible(e.to_string()))?;
-        self.known.insert(id, Arc::new(Known { json: json.to_owned(), writer, guard }));
+        let arrow_json = arrow_form(json);
+        new_decoder(&arrow_json).map_err(|e| incompatible(e.to_string()))?;
+        self.known.insert(id, Arc::new(Known { json: json.to_owned(), arrow_json, writer, guard }));
         Ok(())
     }
 
@@ -114,5 +118,70 @@ impl Schemas {
 
     pub(crate) fn reader(&self) -> &Schema {
         &self.reader
+    }
+}
+
+/// A writer schema as arrow-avro should see it: without aliases, which it would follow although the specification gives a
+/// writer's aliases no meaning, and without docs; when that is all in which it differs from the reader schema, it is the
+/// reader schema, and nothing is to be resolved.
+fn arrow_form(writer: &str) -> String {
+    let plain = |text: &str| {
+        let mut json = serde_json::from_str(text).ok()?;
+        drop_keys(&mut json, &["aliases", "doc"]);
+        Some(json)
+    };
+    match plain(writer) {
+        json if json == plain(AUDIT_EVENT_V1) => AUDIT_EVENT_V1.to_owned(),
+        Some(json) => json.to_string(),
+        None => writer.to_owned(),
+    }
+}
+
+fn drop_keys(json: &mut Json, keys: &[&str]) {
+    match json {
+        Json::Object(object) => {
+            object.retain(|key, _| !keys.contains(&key.as_str()));
+            object.values_mut().for_each(|value| drop_keys(value, keys));
+        }
+        Json::Array(items) => items.iter_mut().for_each(|item| drop_keys(item, keys)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm};
+
+    #[test]
+    fn the_fingerprint_is_that_of_the_schema() {
+        let fingerprint =
+            |json: &str| AvroSchema::new(json.to_owned()).fingerprint(FingerprintAlgorithm::Rabin).unwrap();
+        assert_eq!(fingerprint(AUDIT_EVENT_V1), Fingerprint::Rabin(V1_FINGERPRINT));
+        // A value that is published: Avro's own tests give it for the schema "int".
+        assert_eq!(fingerprint("\"int\""), Fingerprint::Rabin(0x7275_d51a_3f39_5c8f));
+    }
+
+    #[test]
+    fn the_reader_schema_is_known_in_any_layout() {
+        let mut json: Json = serde_json::from_str(AUDIT_EVENT_V1).unwrap();
+        drop_keys(&mut json, &["doc"]);
+        assert_eq!(arrow_form(&json.to_string()), AUDIT_EVENT_V1);
+        json["fields"][2]["aliases"] = Json::from(vec!["customer"]);
+        assert_eq!(arrow_form(&json.to_string()), AUDIT_EVENT_V1);
+        json["fields"][4]["default"] = Json::from("production");
+        assert_ne!(arrow_form(&json.to_string()), AUDIT_EVENT_V1);
+    }
+
+    #[test]
+    fn ids() {
+        let mut schemas = Schemas::builtin().unwrap();
+        schemas.add(WriterId::Confluent(3), AUDIT_EVENT_V1).unwrap();
+        let mut ids: Vec<_> = schemas.ids().collect();
+        ids.sort();
+        assert_eq!(ids, [WriterId::Rabin(V1_FINGERPRINT), WriterId::Confluent(3)]);
+        assert_eq!(schemas.get(WriterId::Confluent(3)).unwrap().json(), AUDIT_EVENT_V1);
+        assert!(schemas.get(WriterId::Confluent(4)).is_none());
     }
 }

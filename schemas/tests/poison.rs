@@ -5,18 +5,8 @@ use auditstream_schemas::*;
 use proptest::prelude::*;
 
 mod common;
-use common::{AT, body, event_at, minimal, record, shared, typical};
-
-fn zigzag(value: i64) -> Vec<u8> {
-    let mut n = ((value << 1) ^ (value >> 63)) as u64;
-    let mut out = Vec::new();
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-    out
-}
+use common::spoil::{slip, spoil, zigzag};
+use common::{AT, body, cases, event_at, minimal, record, shared, typical};
 
 fn framed(body: &[u8]) -> Vec<u8> {
     let mut record = vec![0xc3, 1];
@@ -168,51 +158,8 @@ fn codes_are_stable() {
     );
 }
 
-/// One way to spoil a record.
-#[derive(Clone, Debug)]
-enum Slip {
-    Flip(prop::sample::Index, u8),
-    Insert(prop::sample::Index, Vec<u8>),
-    Remove(prop::sample::Index, usize),
-    Copy(prop::sample::Index, prop::sample::Index, usize),
-}
-
-fn slip() -> impl Strategy<Value = Slip> {
-    let at = any::<prop::sample::Index>;
-    let telling = prop_oneof![
-        any::<u8>().prop_map(|b| vec![b]),
-        any::<i64>().prop_map(zigzag),
-        (-70_i64..70).prop_map(zigzag),
-        Just(vec![0x82, 0x80, 0x00]),
-        Just(vec![0xff; 10]),
-    ];
-    prop_oneof![
-        (at(), 1..=255_u8).prop_map(|(i, b)| Slip::Flip(i, b)),
-        (at(), telling).prop_map(|(i, b)| Slip::Insert(i, b)),
-        (at(), 1..9_usize).prop_map(|(i, n)| Slip::Remove(i, n)),
-        (at(), at(), 1..40_usize).prop_map(|(i, j, n)| Slip::Copy(i, j, n)),
-    ]
-}
-
-fn spoil(body: &mut Vec<u8>, slip: &Slip) {
-    if body.is_empty() {
-        return;
-    }
-    let len = body.len();
-    match slip {
-        Slip::Flip(i, bits) => body[i.index(len)] ^= bits,
-        Slip::Insert(i, bytes) => drop(body.splice(i.index(len)..i.index(len), bytes.iter().copied())),
-        Slip::Remove(i, n) => drop(body.drain(i.index(len)..(i.index(len) + n).min(len))),
-        Slip::Copy(i, j, n) => {
-            let part = body[j.index(len)..(j.index(len) + n).min(len)].to_vec();
-            let (from, to) = (i.index(len), (i.index(len) + part.len()).min(len));
-            drop(body.splice(from..to, part));
-        }
-    }
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(4096))]
 
     /// What the guard passes, apache-avro decodes to the last byte and arrow-avro decodes to the same event;
     /// what it refuses leaves no trace.

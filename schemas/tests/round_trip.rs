@@ -9,7 +9,7 @@ use auditstream_schemas::*;
 use proptest::prelude::*;
 
 mod common;
-use common::{AT, body, event_at, events, record, schemas, typical, value};
+use common::{AT, body, cases, event_at, events, record, schemas, typical, value};
 
 /// JSON keeps everything but line breaks between tokens.
 fn on_one_line(mut event: AuditEvent) -> AuditEvent {
@@ -30,7 +30,7 @@ fn trimmed(mut event: AuditEvent) -> AuditEvent {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn bytes_are_those_of_apache_avro(event in events()) {

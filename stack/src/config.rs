@@ -40,6 +40,7 @@ pub(crate) fn server_properties(data: &Path, port: u16, controller_port: u16) ->
     text.push_str(
         "auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
 num.partitions=6
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=5

@@ -1,9 +1,9 @@
 //! A lock between two migrations at once. ClickHouse has no advisory locks, but making a table that must not exist is atomic, and so is renaming one.
 //!
-//! The lock is an empty table `schema_migrations_lock`; its comment names the owner. The owner renews it before each statement, which moves the
-//! table's modification time on the server's clock, so that no two clocks are compared. A lock that was not renewed for [`EXPIRY`] is stale: a
-//! statement that was running then has passed its own limit. It is taken over by renaming it to a name made from its own uuid; of two who try, one finds
-//! that name taken and waits again, so nobody can rename a fresh lock away. Renamed locks stay as a trace; they hold nothing.
+//! The lock is an empty table `schema_migrations_lock`; its comment names the owner. The owner renews it every [`RENEW`], which moves the table's
+//! modification time on the server's clock, so that no two clocks are compared. A lock that was not renewed for [`EXPIRY`] was left behind. It is
+//! taken over by renaming it to a name made from its own uuid; of two who try, one finds that name taken and looks again, so nobody can rename a
+//! fresh lock away. Renamed locks stay as a trace; they hold nothing. An owner that was only asleep finds out before its next statement.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::client::{Store, quoted};
 use crate::errors::CallError;
 use crate::migrate::MigrateError;
 
-/// After this long without renewal a lock counts as left behind. Longer than any statement of a migration may take.
-const EXPIRY: Duration = Duration::from_secs(900);
+/// After this long without renewal a lock counts as left behind.
+const EXPIRY: Duration = Duration::from_secs(30);
 
-/// Longest time for one statement under the lock.
-pub(crate) const STATEMENT_LIMIT: Duration = Duration::from_secs(600);
+/// Between two renewals.
+const RENEW: Duration = Duration::from_secs(5);
 
 /// Wait between two looks at a lock that somebody else holds.
 const POLL: Duration = Duration::from_millis(250);
@@ -66,6 +66,17 @@ impl Lock {
                 } else {
                     tokio::time::sleep(POLL).await;
                 }
+            }
+        }
+    }
+
+    /// Does `work` and says every now and then that the owner is alive.
+    pub(crate) async fn keep<T>(&self, store: &Store, work: impl Future<Output = Result<T, MigrateError>>) -> Result<T, MigrateError> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                result = &mut work => return result,
+                () = tokio::time::sleep(RENEW) => self.renew(store).await?,
             }
         }
     }

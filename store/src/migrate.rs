@@ -10,9 +10,12 @@ use serde::Deserialize;
 
 use crate::client::{Store, quoted};
 use crate::errors::CallError;
-use crate::lock::{Lock, STATEMENT_LIMIT};
+use crate::lock::Lock;
 use crate::migrations::{MIGRATIONS, Migration};
 use crate::roles::{self, RolesOutcome};
+
+/// Longest time for one statement of a migration.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(3600);
 
 /// How to migrate.
 #[derive(Clone, Debug)]
@@ -26,9 +29,9 @@ pub struct MigrateOptions {
 }
 
 impl Default for MigrateOptions {
-    /// Owner: this process's number. Waits 30 s. With roles.
+    /// Owner: this process's number. Waits 60 s, longer than a lock outlives its owner. With roles.
     fn default() -> Self {
-        Self { owner: format!("auditstream {} process {}", env!("CARGO_PKG_VERSION"), std::process::id()), lock_wait: Duration::from_secs(30), roles: true }
+        Self { owner: format!("auditstream {} process {}", env!("CARGO_PKG_VERSION"), std::process::id()), lock_wait: Duration::from_secs(60), roles: true }
     }
 }
 
@@ -109,7 +112,7 @@ impl Store {
     pub async fn migrate(&self, options: &MigrateOptions) -> Result<MigrateReport, MigrateError> {
         self.execute(&format!("CREATE DATABASE IF NOT EXISTS `{}`", self.database())).await?;
         let lock = Lock::acquire(self, &options.owner, options.lock_wait).await?;
-        let result = self.migrate_locked(options, &lock).await;
+        let result = lock.keep(self, Box::pin(self.migrate_locked(options, &lock))).await;
         match (result, lock.release(self).await) {
             (Ok(report), Ok(())) => Ok(report),
             (Err(error), _) | (Ok(_), Err(error)) => Err(error),

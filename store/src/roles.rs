@@ -26,6 +26,9 @@ pub struct Role {
     password_placeholder: &'static str,
 }
 
+/// Sizes of the tables, for the figures.
+const PARTS: &str = "SELECT(database, table, active, rows, bytes_on_disk) ON system.parts";
+
 /// All roles.
 pub const ROLES: &[Role] = &[
     Role {
@@ -50,10 +53,9 @@ pub const ROLES: &[Role] = &[
             "INSERT ON {database}.ledger",
             "INSERT ON {database}.dead_letters",
             "SELECT ON {database}.ledger",
-            "SELECT(received_at, _topic, _partition, _offset) ON {database}.events",
+            "SELECT(event_id, content_hash, received_at, _topic, _partition, _offset) ON {database}.events",
             "SELECT(topic, partition, offset, timestamp, error_class, error_code) ON {database}.dead_letters",
-            "SELECT(database, table, active, rows, bytes_on_disk, partition_id) ON system.parts",
-            "SELECT(database, table, name, type) ON system.columns",
+            PARTS,
         ],
         local_grants: &[],
         settings: INSERT_SETTINGS,
@@ -61,7 +63,7 @@ pub const ROLES: &[Role] = &[
     },
     Role {
         name: "audit_analyst",
-        grants: &["SELECT ON {database}.events", "SELECT ON {database}.ledger", "SELECT ON {database}.dead_letters"],
+        grants: &["SELECT ON {database}.events", "SELECT ON {database}.ledger", "SELECT ON {database}.dead_letters", PARTS],
         local_grants: &[],
         settings: &[
             ("readonly", "1"),

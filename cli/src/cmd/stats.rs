@@ -64,6 +64,9 @@ fn json(stored: Option<&StoreStats>, lag: Option<&[PartitionLag]>) -> String {
         serde_json::json!({
             "rows": s.rows_final,
             "duplicates": s.rows.saturating_sub(s.rows_final),
+            "conflicts": s.conflicts,
+            "parts": s.parts,
+            "bytes_on_disk": s.bytes_on_disk,
             "dead_letters": dead_letters,
             "ledger": { "batches": s.batches, "spans": s.spans, "gaps": s.gaps },
             "newest_received_at": s.newest_received_at_ms.map(rfc3339),

@@ -12,6 +12,8 @@ use auditstream_schemas::*;
 use proptest::prelude::*;
 use uuid::Uuid;
 
+pub mod spoil;
+
 pub const AT: Position = Position { partition: 3, offset: 42, timestamp_ms: 1_700_000_000_000 };
 
 /// An event with only what it must have, the same on every call.
@@ -119,6 +121,12 @@ pub fn body(event: &AuditEvent) -> Vec<u8> {
 
 pub fn schemas() -> Schemas {
     Schemas::builtin().unwrap()
+}
+
+/// So many cases, or as many as `PROPTEST_CASES` says.
+pub fn cases(usual: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(usual);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 /// The builtin schemas, made once.

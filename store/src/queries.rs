@@ -1,0 +1,181 @@
+//! What operators ask: how much is stored, is any offset missing, is anything refused, how fresh is it.
+//!
+//! Every role may ask all of it; none of the answers holds a row's values. FINAL is written out, so that the answer is right for every user; partitions are
+//! not merged with each other, because rows of one identity have one `occurred_at` and so one partition.
+
+use clickhouse::Row;
+use serde::Deserialize;
+
+use crate::client::{Store, quoted};
+use crate::errors::CallError;
+
+/// Above this many rows [`StoreStats::conflicts`] is not counted: it needs memory for each event id.
+const MAX_ROWS_FOR_CONFLICTS: u64 = 10_000_000;
+
+/// Figures of all tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Rows of `events` on disk, duplicates that were not merged yet among them.
+    pub rows: u64,
+    /// Events: rows under FINAL.
+    pub rows_final: u64,
+    /// Event ids under which more than one content is stored. `None` above ten million rows.
+    pub conflicts: Option<u64>,
+    /// Dead letters by error code, most first.
+    pub dead_letters: Vec<(String, u64)>,
+    /// Batches in the ledger.
+    pub batches: u64,
+    /// Spans in the ledger: one for each partition of a batch.
+    pub spans: u64,
+    /// Ranges of offsets that no span covers.
+    pub gaps: u64,
+    /// Timestamp of the newest record that is stored, milliseconds since 1970. `None` when there is none.
+    pub newest_received_at_ms: Option<i64>,
+    /// Active parts of `events`.
+    pub parts: u64,
+    /// Their size, bytes on disk.
+    pub bytes_on_disk: u64,
+}
+
+/// Offsets of a partition that lie between spans of the ledger and in none of them.
+#[derive(Clone, Debug, PartialEq, Eq, Row, Deserialize)]
+pub struct Gap {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// First offset that is missing.
+    pub first_offset: i64,
+    /// Last offset that is missing.
+    pub last_offset: i64,
+}
+
+/// What the ledger says of one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Row, Deserialize)]
+pub struct PartitionTotals {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// Spans.
+    pub spans: u64,
+    /// Lowest offset of any span.
+    pub first_offset: i64,
+    /// Highest offset of any span.
+    pub last_offset: i64,
+    /// Sum of the spans' rows; more than the events when a batch was stored again.
+    pub rows: u64,
+    /// Sum of the spans' dead letters.
+    pub dead_letters: u64,
+}
+
+#[derive(Row, Deserialize)]
+struct Parts {
+    parts: u64,
+    rows: u64,
+    bytes_on_disk: u64,
+}
+
+#[derive(Row, Deserialize)]
+struct Events {
+    rows: u64,
+    newest: Option<i64>,
+}
+
+#[derive(Row, Deserialize)]
+struct Batches {
+    batches: u64,
+    spans: u64,
+}
+
+impl Store {
+    /// Figures of all tables.
+    ///
+    /// # Errors
+    /// When ClickHouse refuses or does not answer within the query timeout.
+    pub async fn stats(&self) -> Result<StoreStats, CallError> {
+        let parts: Parts = self
+            .fetch_one(&format!(
+                "SELECT count() AS parts, sum(rows) AS rows, sum(bytes_on_disk) AS bytes_on_disk FROM system.parts \
+                 WHERE active AND database = {} AND table = 'events'",
+                quoted(self.database())
+            ))
+            .await?;
+        let events: Events = self
+            .fetch_one(&format!(
+                "SELECT count() AS rows, maxOrNull(toUnixTimestamp64Milli(received_at)) AS newest FROM {} {FINAL}",
+                self.table("events")
+            ))
+            .await?;
+        let conflicts = if events.rows <= MAX_ROWS_FOR_CONFLICTS { Some(self.conflicts().await?) } else { None };
+        let dead_letters = self
+            .fetch(&format!(
+                "SELECT toString(error_code) AS code, count() AS records FROM {} FINAL GROUP BY code ORDER BY records DESC, code",
+                self.table("dead_letters")
+            ))
+            .await?;
+        let batches: Batches =
+            self.fetch_one(&format!("SELECT uniqExact(token) AS batches, count() AS spans FROM {} FINAL", self.table("ledger"))).await?;
+        Ok(StoreStats {
+            rows: parts.rows,
+            rows_final: events.rows,
+            conflicts,
+            dead_letters,
+            batches: batches.batches,
+            spans: batches.spans,
+            gaps: self.ledger_gaps(None).await?.len() as u64,
+            newest_received_at_ms: events.newest,
+            parts: parts.parts,
+            bytes_on_disk: parts.bytes_on_disk,
+        })
+    }
+
+    async fn conflicts(&self) -> Result<u64, CallError> {
+        let sql = format!("SELECT count() FROM (SELECT event_id FROM {} FINAL GROUP BY event_id HAVING count() > 1) {SETTINGS}", self.table("events"));
+        self.fetch_one(&sql).await
+    }
+
+    /// Ranges of offsets, by partition, that no span of the ledger covers although spans lie on both sides. Of one topic, or of all.
+    ///
+    /// Offsets that were never records (transaction markers, compaction) count when they lie between two batches.
+    ///
+    /// # Errors
+    /// When ClickHouse refuses or does not answer within the query timeout.
+    pub async fn ledger_gaps(&self, topic: Option<&str>) -> Result<Vec<Gap>, CallError> {
+        let sql = format!(
+            "SELECT toString(topic) AS topic, partition, reached + 1 AS first_offset, first - 1 AS last_offset FROM (\
+               SELECT topic, partition, first_offset AS first, row_number() OVER w AS position, \
+                 max(last_offset) OVER (w ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reached \
+               FROM {} FINAL {} WINDOW w AS (PARTITION BY topic, partition ORDER BY first_offset, last_offset)\
+             ) WHERE position > 1 AND first > reached + 1 ORDER BY topic, partition, first",
+            self.table("ledger"),
+            of_topic(topic)
+        );
+        self.fetch(&sql).await
+    }
+
+    /// What the ledger says of each partition, of one topic or of all.
+    ///
+    /// # Errors
+    /// When ClickHouse refuses or does not answer within the query timeout.
+    pub async fn ledger_totals(&self, topic: Option<&str>) -> Result<Vec<PartitionTotals>, CallError> {
+        let sql = format!(
+            "SELECT toString(topic) AS topic, partition, count() AS spans, min(l.first_offset) AS first_offset, max(l.last_offset) AS last_offset, \
+             sum(l.rows) AS rows, sum(l.dead_letters) AS dead_letters FROM {} AS l FINAL {} GROUP BY topic, partition ORDER BY topic, partition",
+            self.table("ledger"),
+            of_topic(topic)
+        );
+        self.fetch(&sql).await
+    }
+
+    fn table(&self, name: &str) -> String {
+        format!("`{}`.`{name}`", self.database())
+    }
+}
+
+const SETTINGS: &str = "SETTINGS do_not_merge_across_partitions_select_final = 1";
+const FINAL: &str = "FINAL SETTINGS do_not_merge_across_partitions_select_final = 1";
+
+fn of_topic(topic: Option<&str>) -> String {
+    topic.map_or_else(String::new, |topic| format!("WHERE topic = {}", quoted(topic)))
+}
