@@ -46,6 +46,7 @@ pub(crate) enum Created {
 pub(crate) struct Admin {
     client: AdminClient<DefaultClientContext>,
     config: ClientConfig,
+    bootstrap_servers: String,
 }
 
 impl Admin {
@@ -56,7 +57,11 @@ impl Admin {
         }
         config.set("client.id", "auditstream-admin").set_log_level(RDKafkaLogLevel::Critical);
         let client = config.create().context("the Kafka client's settings")?;
-        Ok(Admin { client, config })
+        Ok(Admin { client, config, bootstrap_servers: settings.kafka.bootstrap_servers.clone() })
+    }
+
+    fn silent(&self) -> String {
+        format!("no broker answers at {}", self.bootstrap_servers)
     }
 
     /// Creates the topic, or says how the existing one differs.
@@ -68,7 +73,7 @@ impl Admin {
             new = new.set(name, value);
         }
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
-        let answer = self.client.create_topics([&new], &options).await.context("no broker answers")?;
+        let answer = self.client.create_topics([&new], &options).await.with_context(|| self.silent())?;
         match answer.into_iter().next().ok_or_else(|| anyhow!("the broker said nothing about topic {}", topic.name))? {
             Ok(_) => Ok(Created::New),
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(Created::Existing(self.differences(topic).await?)),
@@ -90,7 +95,7 @@ impl Admin {
         }
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
         let resource = ResourceSpecifier::Topic(&wanted.name);
-        let answer = self.client.describe_configs([&resource], &options).await.context("no broker answers")?;
+        let answer = self.client.describe_configs([&resource], &options).await.with_context(|| self.silent())?;
         let described = answer.into_iter().next().ok_or_else(|| anyhow!("the broker described nothing"))?;
         let described = described.map_err(|code| anyhow!("topic {} can't be described: {code}", wanted.name))?;
         for (name, value) in &wanted.settings {
@@ -102,7 +107,7 @@ impl Admin {
 
     /// Partitions and replicas of the first one.
     fn layout(&self, topic: &str) -> anyhow::Result<(usize, usize)> {
-        let metadata = self.client.inner().fetch_metadata(Some(topic), TIMEOUT).context("no broker answers")?;
+        let metadata = self.client.inner().fetch_metadata(Some(topic), TIMEOUT).with_context(|| self.silent())?;
         let topic = metadata.topics().iter().find(|found| found.name() == topic);
         let partitions = topic.map(rdkafka::metadata::MetadataTopic::partitions).unwrap_or_default();
         Ok((partitions.len(), partitions.first().map_or(0, |partition| partition.replicas().len())))

@@ -29,7 +29,11 @@ impl ClickHouse {
     /// ClickHouse's own text, or why it can't be reached.
     pub fn try_bytes(&self, sql: &str) -> Result<Vec<u8>, String> {
         let path = format!("/?database={}&wait_end_of_query=1", self.database);
-        let headers = [("X-ClickHouse-User", &*self.user), ("X-ClickHouse-Key", &*self.password)];
+        let headers = [
+            ("X-ClickHouse-User", &*self.user),
+            ("X-ClickHouse-Key", &*self.password),
+            ("X-ClickHouse-Format", "TabSeparated"),
+        ];
         let answer =
             http::post(&self.address, &path, &headers, sql.as_bytes(), PATIENCE).map_err(|error| error.to_string())?;
         if answer.status == 200 { Ok(answer.body) } else { Err(answer.text()) }

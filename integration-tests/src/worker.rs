@@ -95,13 +95,10 @@ impl Worker {
     /// It has not said so yet.
     pub fn address(&self) -> Result<String, String> {
         let log = self.log();
-        let line =
-            log.lines().find(|line| line.contains("serving probes and metrics")).ok_or("it serves no probes yet")?;
-        let address = line
-            .split_once("\"address\":\"")
-            .and_then(|(_, rest)| rest.split_once('"'))
-            .ok_or("no address in its log")?;
-        Ok(address.0.to_owned())
+        let said = log.lines().find(|line| line.contains("serving probes and metrics"));
+        let address = said.and_then(|line| line.split_once("\"address\":\"")?.1.split_once('"'));
+        let last = || format!("worker {} serves no probes; its log ends: {}", self.name, log.trim_end());
+        Ok(address.ok_or_else(last)?.0.to_owned())
     }
 
     /// Waits until the group has taken it in.

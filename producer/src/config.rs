@@ -179,8 +179,11 @@ impl Config {
     /// The same as librdkafka's configuration.
     pub(crate) fn to_client_config(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        // Below the user's: what only suits.
-        client.set("reconnect.backoff.max.ms", "1000").set("socket.keepalive.enable", "true");
+        // Below the user's: what only suits. zstd at level 1 takes TODO of the CPU time of librdkafka's level 3.
+        client
+            .set("compression.level", "1")
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("socket.keepalive.enable", "true");
         for (name, value) in &self.properties {
             client.set(name, value);
         }

@@ -175,7 +175,10 @@ pub(crate) fn failure(error: &KafkaError) -> DeliveryFailure {
         | RDKafkaErrorCode::Authentication
         | RDKafkaErrorCode::SaslAuthenticationFailed => FailReason::NotAuthorized,
         RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight => FailReason::ShutDown,
-        RDKafkaErrorCode::Fatal => FailReason::Fatal,
+        RDKafkaErrorCode::Fatal
+        | RDKafkaErrorCode::OutOfOrderSequenceNumber
+        | RDKafkaErrorCode::UnknownProducerId
+        | RDKafkaErrorCode::InvalidProducerEpoch => FailReason::Fatal,
         _ => FailReason::Other,
     };
     DeliveryFailure { reason, detail: code.to_string() }

@@ -178,7 +178,6 @@ impl Sender {
     /// decided as failed before the new one sends anything, so the order of a key is kept.
     fn renew_client(&mut self, error: &KafkaError) -> bool {
         tracing::error!("the idempotent producer's session broke, a new one begins: {error}");
-        eprintln!("RENEW {error}");
         self.client.context().renew();
         self.client.purge(PurgeConfig::default().queue().inflight());
         let context = Context::new(Arc::clone(&self.shared));

@@ -207,3 +207,66 @@ impl Identity {
         hash
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use arrow_ipc::reader::StreamReader;
+    use auditstream_schemas::ProducerStamp;
+
+    use super::*;
+    use crate::testing::{decoded, event};
+
+    fn body(numbers: &[u128], offset: i64) -> EventBody {
+        let events: Vec<_> = numbers.iter().map(|number| event(*number)).collect();
+        event_body(&[decoded(&events, offset)], "t").unwrap()
+    }
+
+    #[test]
+    fn the_chunks_are_one_arrow_stream_of_all_batches() {
+        let events: Vec<_> = (0..5000).map(event).collect();
+        let (first, second) = (decoded(&events[..3000], 0), decoded(&events[3000..], 3000));
+        let body = event_body(&[first, second], "t").unwrap();
+        assert_eq!(body.rows, 5000);
+        assert!(body.chunks().iter().any(|chunk| chunk.len() >= SMALL), "nothing was passed on as it is");
+        let stream = body.chunks().concat();
+        assert_eq!(stream.len(), body.size());
+        let read: Vec<_> = StreamReader::try_new(&*stream, None).unwrap().map(Result::unwrap).collect();
+        assert_eq!(read, body.batches());
+    }
+
+    #[test]
+    fn the_same_records_at_the_same_positions_have_the_same_bytes_and_hash() {
+        let (one, other) = (body(&[1, 2], 7), body(&[1, 2], 7));
+        assert_eq!(one.hash, other.hash);
+        assert_eq!(one.chunks().concat(), other.chunks().concat());
+    }
+
+    #[test]
+    fn everything_that_makes_a_row_changes_the_hash() {
+        let original = body(&[1, 2], 7).hash;
+        let mut content = event(2);
+        content.ip = Some("192.0.2.1".into());
+        let mut stamped = event(2);
+        stamped.producer = ProducerStamp { id: String::new(), epoch: 0, seq: 1 };
+        let mut named = event(2);
+        named.producer = ProducerStamp { id: "p".into(), epoch: 0, seq: 0 };
+        let mut others =
+            vec![body(&[2, 1], 7).hash, body(&[1, 2], 8).hash, body(&[1], 7).hash, body(&[1, 2, 3], 7).hash];
+        others.extend(
+            [content, stamped, named].map(|second| event_body(&[decoded(&[event(1), second], 7)], "t").unwrap().hash),
+        );
+        others.push(event_body(&[decoded(&[event(1), event(2)], 7)], "u").unwrap().hash);
+        others.push(original);
+        others.sort_unstable();
+        others.dedup();
+        assert_eq!(others.len(), 9, "two bodies share a hash");
+    }
+
+    #[test]
+    fn debug_shows_sizes_only() {
+        let text = format!("{:?}", body(&[1], 0));
+        assert!(text.contains("rows: 1") && !text.contains("tenant"), "{text}");
+    }
+}

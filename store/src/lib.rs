@@ -23,6 +23,8 @@ mod queries;
 mod roles;
 mod rows;
 mod shape;
+#[cfg(test)]
+mod testing;
 
 pub use bisect::{MAX_REFUSED, RefusedRow};
 pub use body::{EventBody, event_body};

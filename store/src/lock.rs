@@ -48,11 +48,16 @@ impl Lock {
     pub(crate) async fn acquire(store: &Store, owner: &str, wait: Duration) -> Result<Self, MigrateError> {
         let deadline = Instant::now() + wait;
         loop {
-            let create = format!("CREATE TABLE {} (nothing UInt8) ENGINE = Memory COMMENT {}", table(store), quoted(owner));
+            let create =
+                format!("CREATE TABLE {} (nothing UInt8) ENGINE = Memory COMMENT {}", table(store), quoted(owner));
             match store.execute(&create).await {
                 Ok(()) => {
                     let held = Self::look(store).await?.ok_or(MigrateError::LockLost)?;
-                    return if held.comment == owner { Ok(Self { uuid: held.uuid, owner: owner.to_owned() }) } else { Err(MigrateError::LockLost) };
+                    return if held.comment == owner {
+                        Ok(Self { uuid: held.uuid, owner: owner.to_owned() })
+                    } else {
+                        Err(MigrateError::LockLost)
+                    };
                 }
                 Err(error) if error.code == EXISTS => {}
                 Err(error) => return Err(error.into()),
@@ -62,7 +67,10 @@ impl Lock {
                 if held.age > EXPIRY.as_secs() as i64 {
                     Self::set_aside(store, &held).await?;
                 } else if Instant::now() >= deadline {
-                    return Err(MigrateError::Locked { owner: held.comment, age: Duration::from_secs(held.age.unsigned_abs()) });
+                    return Err(MigrateError::Locked {
+                        owner: held.comment,
+                        age: Duration::from_secs(held.age.unsigned_abs()),
+                    });
                 } else {
                     tokio::time::sleep(POLL).await;
                 }
@@ -71,7 +79,11 @@ impl Lock {
     }
 
     /// Does `work` and says every now and then that the owner is alive.
-    pub(crate) async fn keep<T>(&self, store: &Store, work: impl Future<Output = Result<T, MigrateError>>) -> Result<T, MigrateError> {
+    pub(crate) async fn keep<T>(
+        &self,
+        store: &Store,
+        work: impl Future<Output = Result<T, MigrateError>>,
+    ) -> Result<T, MigrateError> {
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {

@@ -31,7 +31,11 @@ pub struct MigrateOptions {
 impl Default for MigrateOptions {
     /// Owner: this process's number. Waits 60 s, longer than a lock outlives its owner. With roles.
     fn default() -> Self {
-        Self { owner: format!("auditstream {} process {}", env!("CARGO_PKG_VERSION"), std::process::id()), lock_wait: Duration::from_secs(60), roles: true }
+        Self {
+            owner: format!("auditstream {} process {}", env!("CARGO_PKG_VERSION"), std::process::id()),
+            lock_wait: Duration::from_secs(60),
+            roles: true,
+        }
     }
 }
 
@@ -66,7 +70,9 @@ pub enum MigrateError {
         error: CallError,
     },
     /// The text of an applied migration is not the one that was applied.
-    #[error("migration {version} ({name}) was changed after it had been applied: recorded checksum {recorded}, now {now}; undo the change and add a new migration")]
+    #[error(
+        "migration {version} ({name}) was changed after it had been applied: recorded checksum {recorded}, now {now}; undo the change and add a new migration"
+    )]
     Changed {
         /// The migration.
         version: u32,
@@ -139,13 +145,21 @@ impl Store {
         Ok(MigrateReport { applied, already: recorded.len(), roles })
     }
 
-    async fn apply(&self, migration: &'static Migration, options: &MigrateOptions, lock: &Lock) -> Result<(), MigrateError> {
+    async fn apply(
+        &self,
+        migration: &'static Migration,
+        options: &MigrateOptions,
+        lock: &Lock,
+    ) -> Result<(), MigrateError> {
         let Migration { version, name, .. } = *migration;
         for (index, sql) in migration.statements(self.database()).iter().enumerate() {
             lock.renew(self).await?;
-            self.execute_within(sql, STATEMENT_LIMIT)
-                .await
-                .map_err(|error| MigrateError::Statement { version, name, statement: index + 1, error })?;
+            self.execute_within(sql, STATEMENT_LIMIT).await.map_err(|error| MigrateError::Statement {
+                version,
+                name,
+                statement: index + 1,
+                error,
+            })?;
         }
         lock.renew(self).await?;
         let record = format!(
@@ -191,7 +205,8 @@ mod tests {
 
     use super::*;
 
-    const KNOWN: &[Migration] = &[Migration { version: 1, name: "a", sql: "x;\n" }, Migration { version: 2, name: "b", sql: "y;\n" }];
+    const KNOWN: &[Migration] =
+        &[Migration { version: 1, name: "a", sql: "x;\n" }, Migration { version: 2, name: "b", sql: "y;\n" }];
 
     fn recorded(migration: &Migration) -> Recorded {
         Recorded { version: migration.version, checksum: migration.checksum() }

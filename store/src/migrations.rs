@@ -14,7 +14,8 @@ pub struct Migration {
 }
 
 /// All migrations, by version from 1 without a gap.
-pub const MIGRATIONS: &[Migration] = &[Migration { version: 1, name: "tables", sql: include_str!("../migrations/0001_tables.sql") }];
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "tables", sql: include_str!("../migrations/0001_tables.sql") }];
 
 impl Migration {
     /// SHA-256 of the text, in hexadecimal digits: a migration that was applied must not be changed afterwards.
@@ -44,7 +45,11 @@ mod tests {
 
     /// Name and type of each column in a statement of this repository's own style: one column a line.
     fn columns_of(table: &str) -> Vec<(String, String)> {
-        let create = MIGRATIONS[0].statements("audit").into_iter().find(|sql| sql.contains(&format!("audit.{table}\n"))).unwrap_or_default();
+        let create = MIGRATIONS[0]
+            .statements("audit")
+            .into_iter()
+            .find(|sql| sql.contains(&format!("audit.{table}\n")))
+            .unwrap_or_default();
         create
             .lines()
             .filter(|line| line.starts_with("    "))
@@ -74,7 +79,9 @@ mod tests {
     #[test]
     fn the_tables_have_the_columns_that_inserts_write() {
         let events: Vec<_> = EVENT_COLUMNS.iter().map(|column| (column.name, column.clickhouse_type)).collect();
-        for (table, expected) in [("events", &*events), ("ledger", LEDGER_COLUMNS), ("dead_letters", DEAD_LETTER_COLUMNS)] {
+        for (table, expected) in
+            [("events", &*events), ("ledger", LEDGER_COLUMNS), ("dead_letters", DEAD_LETTER_COLUMNS)]
+        {
             let found = columns_of(table);
             let found: Vec<_> = found.iter().map(|(name, clickhouse_type)| (&**name, &**clickhouse_type)).collect();
             assert_eq!(found, expected, "{table}");

@@ -114,8 +114,12 @@ impl Store {
                 self.table("dead_letters")
             ))
             .await?;
-        let batches: Batches =
-            self.fetch_one(&format!("SELECT uniqExact(token) AS batches, count() AS spans FROM {} FINAL", self.table("ledger"))).await?;
+        let batches: Batches = self
+            .fetch_one(&format!(
+                "SELECT uniqExact(token) AS batches, count() AS spans FROM {} FINAL",
+                self.table("ledger")
+            ))
+            .await?;
         Ok(StoreStats {
             rows: parts.rows,
             rows_final: events.rows,
@@ -131,7 +135,10 @@ impl Store {
     }
 
     async fn conflicts(&self) -> Result<u64, CallError> {
-        let sql = format!("SELECT count() FROM (SELECT event_id FROM {} FINAL GROUP BY event_id HAVING count() > 1) {SETTINGS}", self.table("events"));
+        let sql = format!(
+            "SELECT count() FROM (SELECT event_id FROM {} FINAL GROUP BY event_id HAVING count() > 1) {SETTINGS}",
+            self.table("events")
+        );
         self.fetch_one(&sql).await
     }
 

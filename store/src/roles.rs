@@ -63,7 +63,12 @@ pub const ROLES: &[Role] = &[
     },
     Role {
         name: "audit_analyst",
-        grants: &["SELECT ON {database}.events", "SELECT ON {database}.ledger", "SELECT ON {database}.dead_letters", PARTS],
+        grants: &[
+            "SELECT ON {database}.events",
+            "SELECT ON {database}.ledger",
+            "SELECT ON {database}.dead_letters",
+            PARTS,
+        ],
         local_grants: &[],
         settings: &[
             ("readonly", "1"),
@@ -101,7 +106,9 @@ pub(crate) async fn apply(store: &Store) -> Result<RolesOutcome, CallError> {
     for statement in roles_sql(store.database()) {
         match store.execute(&statement).await {
             Ok(()) => {}
-            Err(error) if CAN_NOT.contains(&error.code) => return Ok(RolesOutcome::NotPossible { reason: error.message }),
+            Err(error) if CAN_NOT.contains(&error.code) => {
+                return Ok(RolesOutcome::NotPossible { reason: error.message });
+            }
             Err(error) => return Err(error),
         }
     }
@@ -116,7 +123,8 @@ pub fn roles_sql(database: &str) -> Vec<String> {
         let name = role.name;
         statements.push(format!("CREATE ROLE IF NOT EXISTS {name}"));
         if !role.settings.is_empty() {
-            let settings: Vec<_> = role.settings.iter().map(|(setting, value)| format!("{setting} = {value}")).collect();
+            let settings: Vec<_> =
+                role.settings.iter().map(|(setting, value)| format!("{setting} = {value}")).collect();
             statements.push(format!("CREATE SETTINGS PROFILE OR REPLACE {name} SETTINGS {}", settings.join(", ")));
             statements.push(format!("ALTER ROLE {name} SETTINGS PROFILE '{name}'"));
         }

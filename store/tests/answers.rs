@@ -127,7 +127,8 @@ async fn silence_ends_at_the_limit_and_closes_the_connection() {
     assert_eq!(error.message, "clickhouse did not answer within 1 s");
     assert_eq!(error.class, ErrorClass::Retry);
     assert!(started.elapsed() < Duration::from_millis(1900), "{:?}", started.elapsed());
-    let read = tokio::time::timeout(Duration::from_secs(5), is_closed).await.expect("the connection is left open").unwrap();
+    let read =
+        tokio::time::timeout(Duration::from_secs(5), is_closed).await.expect("the connection is left open").unwrap();
     assert!(matches!(read, Ok(0) | Err(_)));
 }
 

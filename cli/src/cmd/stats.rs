@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<u8> {
         table(stored.as_ref().ok(), lag.as_deref().ok(), settings, age)
     };
     if !shown.is_empty() {
-        output::line(shown.trim_end())?;
+        output::line(shown.trim_matches('\n'))?;
     }
     let errors = [stored.err(), lag.err()];
     for error in errors.iter().flatten() {

@@ -36,9 +36,11 @@ fn resumed(fixture: &Fixture, rows_before: u64) -> Duration {
 #[test]
 fn clickhouse_is_away_and_comes_back() {
     // As much as arrives in a few seconds: the outage outlasts it, so that the bound is met.
-    let fixture = Fixture::new(Options::own_servers("outage").consumer("in_flight_bytes = 4194304"));
+    let fixture =
+        Fixture::new(Options::own_servers("outage").consumer("batch_max_bytes = 2097152\nin_flight_bytes = 4194304"));
     let mut workers = [fixture.worker(), fixture.worker()];
     let pids = [workers[0].pid(), workers[1].pid()];
+    workers.iter().for_each(Worker::wait_ready);
     let load = fixture.load(6_000, None);
     wait_until("the load to flow", Duration::from_secs(30), || match fixture.raw_rows() {
         rows if rows >= 20_000 => Ok(()),

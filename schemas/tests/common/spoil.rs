@@ -34,10 +34,12 @@ pub fn slip() -> impl Strategy<Value = Slip> {
         Just(vec![0xff; 10]),
     ];
     prop_oneof![
-        (at(), 1..=255_u8).prop_map(|(i, b)| Slip::Flip(i, b)),
-        (at(), telling).prop_map(|(i, b)| Slip::Insert(i, b)),
-        (at(), 1..9_usize).prop_map(|(i, n)| Slip::Remove(i, n)),
-        (at(), at(), 1..40_usize).prop_map(|(i, j, n)| Slip::Copy(i, j, n)),
+        // Mostly bits that leave ASCII what it is, so that many a spoiled record is a good one.
+        3 => (at(), 1..=0x1f_u8).prop_map(|(i, b)| Slip::Flip(i, b)),
+        1 => (at(), 1..=255_u8).prop_map(|(i, b)| Slip::Flip(i, b)),
+        1 => (at(), telling).prop_map(|(i, b)| Slip::Insert(i, b)),
+        1 => (at(), 1..9_usize).prop_map(|(i, n)| Slip::Remove(i, n)),
+        1 => (at(), at(), 1..40_usize).prop_map(|(i, j, n)| Slip::Copy(i, j, n)),
     ]
 }
 
