@@ -75,10 +75,29 @@ impl Admin {
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
         let answer = self.client.create_topics([&new], &options).await.with_context(|| self.silent())?;
         match answer.into_iter().next().ok_or_else(|| anyhow!("the broker said nothing about topic {}", topic.name))? {
-            Ok(_) => Ok(Created::New),
+            Ok(_) => {
+                self.wait_until_known(topic).await?;
+                Ok(Created::New)
+            }
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(Created::Existing(self.differences(topic).await?)),
             Err((name, code)) => Err(anyhow!("topic {name} can't be created: {code}")),
         }
+    }
+
+    /// The controller has the topic at once, brokers hear of it a little later: who asks one meanwhile is told that it does not exist.
+    async fn wait_until_known(&self, topic: &Topic) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while self.layout(&topic.name)?.0 < topic.partitions {
+            if begun.elapsed() > TIMEOUT {
+                return Err(anyhow!(
+                    "topic {} was created, but no broker knows it after {} s",
+                    topic.name,
+                    TIMEOUT.as_secs()
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     async fn differences(&self, wanted: &Topic) -> anyhow::Result<Vec<Difference>> {

@@ -148,6 +148,10 @@ impl Reader {
 
     /// The offset after the last committed record of each partition; `None` where nothing was committed yet.
     pub(crate) fn committed(&self, partitions: &[i32]) -> KafkaResult<Vec<(i32, Option<i64>)>> {
+        // A member without partitions is assigned an empty list, which needs no look-up.
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
         let list = self.consumer.committed_offsets(self.list(partitions), LOOKUP_TIMEOUT)?;
         for element in list.elements() {
             element.error()?;

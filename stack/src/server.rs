@@ -168,6 +168,10 @@ fn kafka_command(installed: &install::Servers, properties: &Path, throughput: bo
     }
     command.args(install::KAFKA_JVM_FLAGS);
     command.arg(format!("-XX:SharedArchiveFile={}", installed.kafka_cds.display()));
+    // Compression libraries unpack themselves there and stay behind when the process is killed; in the stack's folder they go with it.
+    if let Some(dir) = properties.parent() {
+        command.arg(format!("-Djava.io.tmpdir={}", dir.display()));
+    }
     command.arg("-cp").arg(&installed.kafka_class_path).arg("kafka.Kafka").arg(properties);
     command
 }
