@@ -103,7 +103,8 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
 }
 
-/// The member of the consumer group.
+/// The member of the consumer group. Clones are the same member.
+#[derive(Clone)]
 pub(crate) struct Reader {
     consumer: Arc<BaseConsumer<Signals>>,
     topic: String,
@@ -116,14 +117,19 @@ impl Reader {
         Ok(Self { consumer: Arc::new(properties.create_with_context(signals)?), topic: topic.to_owned() })
     }
 
-    /// Whether `topic` exists, as far as this user may see.
-    pub(crate) fn topic_exists(&self, topic: &str) -> KafkaResult<bool> {
-        let metadata = self.consumer.fetch_metadata(Some(topic), LOOKUP_TIMEOUT)?;
-        match metadata.topics().first().map(|topic| (topic.error(), topic.partitions().len())) {
-            Some((None, partitions)) => Ok(partitions > 0),
-            Some((Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART), _)) | None => Ok(false),
-            Some((Some(error), _)) => Err(KafkaError::MetadataFetch(error.into())),
+    /// The first of `topics` that does not exist, as far as this user may see.
+    pub(crate) fn missing_topic(&self, topics: &[String]) -> KafkaResult<Option<String>> {
+        for topic in topics {
+            let metadata = self.consumer.fetch_metadata(Some(topic), LOOKUP_TIMEOUT)?;
+            match metadata.topics().first().map(|topic| (topic.error(), topic.partitions().len())) {
+                Some((None, partitions)) if partitions > 0 => {}
+                Some((Some(error), _)) if error != RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => {
+                    return Err(KafkaError::MetadataFetch(error.into()));
+                }
+                _ => return Ok(Some(topic.clone())),
+            }
         }
+        Ok(None)
     }
 
     /// Joins the group.

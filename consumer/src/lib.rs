@@ -39,6 +39,8 @@ use crate::worker::{Loop, LoopState};
 
 /// Wait between two attempts to reach a server at the start.
 const START_RETRY: Duration = Duration::from_secs(1);
+/// A topic that was just made is not known to every broker at once: so often it is looked for before it counts as missing.
+const TOPIC_LOOKUPS: u32 = 5;
 
 /// What a worker did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,10 +97,14 @@ pub async fn run(
     let (completions, inbox) = mpsc::channel();
     tokio::pin!(shutdown);
     let reader = Reader::new(&config.consumer_properties(), &config.topic).map_err(WorkerError::Kafka)?;
-    let reader = tokio::select! {
-        () = &mut shutdown => return Ok(Summary { drained: true, ..Summary::default() }),
-        ready = ready(&config, &store, reader, Arc::clone(&health)) => ready?,
+    let ready = async {
+        wait_for_tables(&store, &health).await?;
+        wait_for_topics(&config, &reader, &health).await
     };
+    tokio::select! {
+        () = &mut shutdown => return Ok(Summary { drained: true, ..Summary::default() }),
+        result = ready => result?,
+    }
     reader.subscribe().map_err(WorkerError::Kafka)?;
 
     let seed = std::process::id().into();
@@ -147,38 +153,31 @@ pub async fn run(
     finished.await.unwrap_or(Err(WorkerError::Thread))
 }
 
-/// Waits until both servers answer, and checks before anything is read that what the worker needs is there.
-async fn ready(config: &Config, store: &Store, reader: Reader, health: Arc<Health>) -> Result<Reader, WorkerError> {
-    let mut reader = Some(reader);
-    let topics = [config.topic.clone(), config.dead_letter_topic.clone()];
+/// Waits until ClickHouse answers, and checks that the tables hold what this version writes.
+async fn wait_for_tables(store: &Store, health: &Health) -> Result<(), WorkerError> {
     loop {
         health.turn();
         match store.check_tables().await {
-            Ok(()) => break,
+            Ok(()) => return Ok(()),
             Err(error) if error.is_passing() => tracing::warn!(%error, "waiting for clickhouse"),
             Err(error) => return Err(WorkerError::Tables(error)),
         }
         tokio::time::sleep(START_RETRY).await;
     }
+}
+
+/// Waits until Kafka answers, and checks that both topics are there.
+async fn wait_for_topics(config: &Config, reader: &Reader, health: &Health) -> Result<(), WorkerError> {
+    let mut missed = 0;
     loop {
         health.turn();
-        let Some(taken) = reader.take() else {
-            return Err(WorkerError::Thread);
-        };
-        let names = topics.clone();
+        let names = [config.topic.clone(), config.dead_letter_topic.clone()];
+        let reader = reader.clone();
         // The look-up blocks inside librdkafka.
-        let (taken, missing) = tokio::task::spawn_blocking(move || {
-            let missing = names.iter().find_map(|name| match taken.topic_exists(name) {
-                Ok(true) => None,
-                Ok(false) => Some(Ok(name.clone())),
-                Err(error) => Some(Err(error)),
-            });
-            (taken, missing.transpose())
-        })
-        .await
-        .map_err(|_| WorkerError::Thread)?;
-        match missing {
-            Ok(None) => return Ok(taken),
+        let missing = tokio::task::spawn_blocking(move || reader.missing_topic(&names)).await;
+        match missing.map_err(|_| WorkerError::Thread)? {
+            Ok(None) => return Ok(()),
+            Ok(Some(_)) if missed + 1 < TOPIC_LOOKUPS => missed += 1,
             Ok(Some(topic)) => {
                 return Err(WorkerError::Halted(format!(
                     "topic {topic} does not exist; `auditstream topics create` makes it"
@@ -186,7 +185,6 @@ async fn ready(config: &Config, store: &Store, reader: Reader, health: Arc<Healt
             }
             Err(error) => tracing::warn!(%error, "waiting for kafka"),
         }
-        reader = Some(taken);
         tokio::time::sleep(START_RETRY).await;
     }
 }

@@ -88,9 +88,9 @@ pub(crate) const KEYS: &[Key] = &[
     text("consumer.group_id", "auditstream"),
     unset("consumer.worker_id", TEXT),
     number("consumer.batch_max_rows", integer(1, 10_000_000), 200_000),
-    number("consumer.batch_max_bytes", integer(64 * 1024, 1024 * MIB), 48 * MIB),
+    number("consumer.batch_max_bytes", integer(64 * 1024, 1024 * MIB), 32 * MIB),
     number("consumer.batch_max_age_ms", integer(1, HOUR_MS), 500),
-    number("consumer.in_flight_bytes", integer(64 * 1024, 16 * 1024 * MIB), 96 * MIB),
+    number("consumer.in_flight_bytes", integer(64 * 1024, 16 * 1024 * MIB), 64 * MIB),
     number("consumer.drain_deadline_ms", integer(100, HOUR_MS), 25_000),
     Key {
         path: "consumer.http_listen",

@@ -119,3 +119,35 @@ fn two_workers_join_and_one_leaves_without_a_duplicate() {
     assert_eq!(verdict.raw_rows, verdict.rows, "duplicates without FINAL: {verdict}");
     assert_eq!(verdict.repeated_dead_letters, 0, "{verdict}");
 }
+
+#[test]
+fn a_worker_that_froze_past_its_session_does_no_harm() {
+    let fixture = Fixture::new(Options::heavy("frozen"));
+    fixture.stop_merges();
+    let workers = [fixture.worker(), fixture.worker()];
+    workers.iter().for_each(Worker::wait_ready);
+    let [frozen, other] = &workers;
+    let load = fixture.load(6_000, Some(300));
+    let partitions = |worker: &Worker| worker.metric("auditstream_consumer_assigned_partitions");
+    for _ in 0..3 {
+        wait_reading(frozen, 1.0);
+        frozen.pause();
+        // Whatever it had under way, the other one now reads it again.
+        wait_until("the other worker to own all partitions", Duration::from_secs(30), || match partitions(other)? {
+            6.0 => Ok(()),
+            some => Err(format!("it owns {some} of 6")),
+        });
+        wait_rows(&fixture, 5_000);
+        frozen.resume();
+        wait_until("the frozen worker to own partitions again", Duration::from_secs(30), || match partitions(other)? {
+            6.0 => Err("the other one owns all 6".to_owned()),
+            _ => Ok(()),
+        });
+    }
+    load.finish();
+    fixture.wait_landed(Duration::from_secs(60));
+    let verdict = fixture.verdict();
+    eprintln!("frozen: {verdict}");
+    let poison = fixture.poison().positions().len() as u64;
+    verdict.assert_clean(fixture.acknowledged().len() as u64 + poison, poison);
+}

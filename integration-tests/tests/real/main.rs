@@ -7,4 +7,5 @@ mod landing;
 mod oracle;
 mod outage;
 mod poison;
+mod probes;
 mod store;

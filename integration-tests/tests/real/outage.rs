@@ -1,4 +1,4 @@
-//! ClickHouse goes away under load and comes back.
+//! A server goes away under load and comes back.
 
 use std::time::{Duration, Instant};
 
@@ -95,4 +95,31 @@ fn clickhouse_is_away_and_comes_back() {
     let verdict = fixture.verdict();
     eprintln!("outage: {verdict}");
     verdict.assert_clean(fixture.acknowledged().len() as u64, 0);
+}
+
+#[test]
+fn kafka_is_away_and_comes_back() {
+    let fixture = Fixture::new(Options::own_servers("kafka-outage"));
+    let mut workers = [fixture.worker(), fixture.worker()];
+    workers.iter().for_each(Worker::wait_ready);
+    let load = fixture.load(4_000, Some(500));
+    for kill in [true, false] {
+        let goal = fixture.raw_rows() + 10_000;
+        wait_until("the load to flow", Duration::from_secs(60), || match fixture.raw_rows() {
+            rows if rows >= goal => Ok(()),
+            rows => Err(format!("{rows} of {goal} rows")),
+        });
+        let kafka = fixture.stack().kafka();
+        if kill { kafka.kill() } else { kafka.stop() }.unwrap();
+        kafka.start().unwrap();
+    }
+    load.finish();
+    fixture.wait_landed(Duration::from_secs(60));
+    for worker in &mut workers {
+        assert!(worker.runs(), "worker {} ended", worker.name());
+    }
+    let verdict = fixture.verdict();
+    eprintln!("kafka outage: {verdict}");
+    let poison = fixture.poison().positions().len() as u64;
+    verdict.assert_clean(fixture.acknowledged().len() as u64 + poison, poison);
 }

@@ -1,4 +1,4 @@
-//! Records that can't be decoded: each is kept whole with its reason, and hurts no neighbour.
+//! Records that can't be stored: each is kept whole with its reason, and hurts no neighbour.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -132,4 +132,58 @@ fn check_table(fixture: &Fixture, letters: &HashMap<(i32, i64), Record>) {
         ];
         assert_eq!(row, expected, "the row of {at:?}");
     }
+}
+
+#[test]
+fn rows_that_clickhouse_refuses_are_dead_letters_and_the_rest_of_their_batch_lands() {
+    const EVENTS: u64 = 20_000;
+    const REFUSED: u64 = 10;
+    let fixture = Fixture::new(Options::light("refused"));
+    fixture.stop_merges();
+    fixture.admin().run("ALTER TABLE events ADD CONSTRAINT no_such_name CHECK entity_name != 'refuse me'");
+    let recorder = fixture.recorder(fixture.producer_config("refused"));
+    let mut refused = Vec::new();
+    for number in 0..EVENTS {
+        let mut event = fixture.next_event();
+        if number % (EVENTS / REFUSED) == 7 {
+            event.entity_name = Some("refuse me".to_owned());
+            refused.push(event.event_id.to_string());
+        }
+        recorder.record(event);
+    }
+    recorder.finish();
+    // All of them are on the topic already, so they meet in few batches.
+    let worker = fixture.worker();
+    fixture.wait_landed(Duration::from_secs(60));
+    let verdict = fixture.verdict();
+    verdict.assert_clean(EVENTS, REFUSED);
+    assert_eq!(verdict.raw_rows, verdict.rows, "what landed in parts landed once: {verdict}");
+
+    let source: HashMap<String, Record> = fixture
+        .kafka()
+        .read(fixture.topic())
+        .into_iter()
+        .map(|record| (record.header("ce_id").to_owned(), record))
+        .collect();
+    let letters = fixture.kafka().read(&fixture.dead_letter_topic());
+    let mut found: Vec<&str> = letters.iter().map(|letter| letter.header("ce_id")).collect();
+    found.sort_unstable();
+    refused.sort_unstable();
+    assert_eq!(found, refused, "the dead letters");
+    for letter in &letters {
+        let original = &source[letter.header("ce_id")];
+        assert_eq!(
+            (&letter.key, &letter.value, letter.timestamp_ms),
+            (&original.key, &original.value, original.timestamp_ms)
+        );
+        assert_eq!(letter.headers[..original.headers.len()], original.headers);
+        assert_eq!(letter.header(headers::PARTITION), original.partition.to_string());
+        assert_eq!(letter.header(headers::OFFSET), original.offset.to_string());
+        assert_eq!(letter.header(headers::ERROR_CLASS), "refused");
+        assert_eq!(letter.header(headers::ERROR_CODE), "clickhouse-469");
+    }
+    let rows = "SELECT count() FROM dead_letters FINAL WHERE error_class = 'refused' AND error_code = 'clickhouse-469'";
+    assert_eq!(fixture.admin().number(rows), REFUSED);
+    worker.terminate();
+    assert_eq!(worker.wait(Duration::from_secs(20)), Some(0));
 }
