@@ -16,67 +16,12 @@ use crate::build;
 use crate::clickhouse::ClickHouse;
 use crate::kafka::{Kafka, RawSender};
 use crate::load::{Load, LoadPlan, Recorder};
+use crate::options::{Names, Options};
 use crate::oracle::{self, Verdict};
 use crate::poison::KINDS;
 use crate::servers::{self, Servers, Turn};
 use crate::wait::{block_on, wait_until};
 use crate::worker::{self, CliOutput, Worker};
-
-/// What a test needs.
-#[derive(Clone, Debug)]
-pub struct Options {
-    name: &'static str,
-    alone: bool,
-    own_servers: bool,
-    prepared: bool,
-    partitions: i32,
-    consumer: &'static str,
-    schema: &'static str,
-}
-
-impl Options {
-    /// For a test that may run beside others. `name` names its folder, topics and group: letters, digits and `-`.
-    #[must_use]
-    pub fn light(name: &'static str) -> Self {
-        Self { name, alone: false, own_servers: false, prepared: true, partitions: 6, consumer: "", schema: "" }
-    }
-
-    /// For a test that has the machine for itself, because it makes load or measures time.
-    #[must_use]
-    pub fn heavy(name: &'static str) -> Self {
-        Self { alone: true, ..Self::light(name) }
-    }
-
-    /// For a test that stops servers: they are its own.
-    #[must_use]
-    pub fn own_servers(name: &'static str) -> Self {
-        Self { own_servers: true, ..Self::heavy(name) }
-    }
-
-    /// Without topics, database and tables: the test makes them.
-    #[must_use]
-    pub fn bare(self) -> Self {
-        Self { prepared: false, ..self }
-    }
-
-    /// With so many partitions of the source topic; 6 by default.
-    #[must_use]
-    pub fn partitions(self, partitions: i32) -> Self {
-        Self { partitions, ..self }
-    }
-
-    /// With these further lines of `[consumer]` in the configuration file.
-    #[must_use]
-    pub fn consumer(self, consumer: &'static str) -> Self {
-        Self { consumer, ..self }
-    }
-
-    /// With these lines of `[schema]` in the configuration file.
-    #[must_use]
-    pub fn schema(self, schema: &'static str) -> Self {
-        Self { schema, ..self }
-    }
-}
 
 /// One test's world. Dropped, it leaves nothing behind, except the logs of a failed test.
 #[derive(Debug)]
@@ -147,20 +92,15 @@ impl Fixture {
     fn write_config(&self) {
         let stack = self.stack();
         let (user, password) = stack.credentials(Role::Ingest);
-        let text = format!(
-            "[kafka]\nbootstrap_servers = \"{bootstrap}\"\ntopic = \"{topic}\"\ndead_letter_topic = \"{topic}.dlq\"\n\n\
-             [kafka.properties]\n\"session.timeout.ms\" = \"2000\"\n\"heartbeat.interval.ms\" = \"300\"\n\n\
-             [clickhouse]\nurl = \"{url}\"\ndatabase = \"{database}\"\nuser = \"{user}\"\npassword = \"{password}\"\n\n\
-             [schema]\n{schema}\n\n\
-             [consumer]\ngroup_id = \"{topic}\"\nbatch_max_age_ms = 200\nhttp_listen = \"127.0.0.1:0\"\n{consumer}\n\n\
-             [log]\nformat = \"json\"\nlevel = \"info\"\n",
-            bootstrap = stack.kafka_bootstrap(),
-            topic = self.topic,
-            url = stack.clickhouse_url(),
-            database = self.database,
-            schema = self.options.schema,
-            consumer = self.options.consumer,
-        );
+        let names = Names {
+            bootstrap: stack.kafka_bootstrap(),
+            topic: &self.topic,
+            clickhouse: stack.clickhouse_url(),
+            database: &self.database,
+            user,
+            password,
+        };
+        let text = self.options.config_text(&names);
         std::fs::write(self.config_file(), text).expect("target can be written");
     }
 

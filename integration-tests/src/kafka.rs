@@ -13,7 +13,7 @@ use rdkafka::message::{DeliveryResult, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::wait::block_on;
+use crate::wait::{block_on, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -75,10 +75,11 @@ impl Kafka {
             ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().expect("an admin client");
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-        let results = block_on(admin.create_topics([&topic], &options)).expect("the broker answers");
-        for result in results {
-            result.expect("the topic is new");
-        }
+        // On a busy machine the one broker may be fenced for a moment: then there is none that could hold the topic.
+        wait_until(&format!("topic {name} to be made"), PATIENCE, || {
+            let results = block_on(admin.create_topics([&topic], &options)).map_err(|error| error.to_string())?;
+            results.into_iter().try_for_each(|result| result.map(drop).map_err(|(_, code)| code.to_string()))
+        });
     }
 
     /// The partitions of a topic and the offset after each one's last record.
@@ -130,7 +131,8 @@ impl Kafka {
                 "topic {topic} could not be read in {PATIENCE:?}: partitions {missing:?} are missing"
             );
             let Some(message) = self.reader.poll(Duration::from_millis(100)) else { continue };
-            let message = message.expect("a readable topic");
+            // Such as of a broker that was away a while ago; the client goes on by itself.
+            let Ok(message) = message else { continue };
             let (partition, offset) = (message.partition(), message.offset());
             if missing.get(&partition).is_some_and(|end| offset + 1 >= *end) {
                 missing.remove(&partition);

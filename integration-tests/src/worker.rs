@@ -105,7 +105,7 @@ impl Worker {
     #[track_caller]
     pub fn wait_ready(&self) {
         let what = format!("worker {} to be ready", self.name);
-        wait_until(&what, Duration::from_secs(30), || match http::get(&self.address()?, "/readyz") {
+        wait_until(&what, Duration::from_secs(60), || match http::get(&self.address()?, "/readyz") {
             Ok(answer) if answer.status == 200 => Ok(()),
             Ok(answer) => Err(answer.text()),
             Err(error) => Err(error.to_string()),

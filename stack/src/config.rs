@@ -60,6 +60,10 @@ log.cleaner.dedupe.buffer.size=8388608
     text
 }
 
+/// For benchmarks, behind the other lines: a new group waits for its first members, as it does by default (for 3 s), so that workers that are started
+/// together share the partitions from the first record on. Otherwise who comes second waits for the first one's next heartbeat.
+pub(crate) const WAIT_FOR_MEMBERS: &str = "group.initial.rebalance.delay.ms=300\n";
+
 /// In a properties file a backslash escapes.
 fn properties_value(value: &str) -> String {
     value.replace('\\', "\\\\")

@@ -228,10 +228,11 @@ impl Supervisor {
         self.state.clickhouse_tcp_port = tcp;
         self.state.clickhouse_url = format!("http://127.0.0.1:{http}");
         self.servers.format_kafka()?;
-        write_private(
-            &dir.join("server.properties"),
-            &config::server_properties(&dir.join("kafka"), kafka, controller),
-        )?;
+        let mut properties = config::server_properties(&dir.join("kafka"), kafka, controller);
+        if self.spec.throughput {
+            properties.push_str(config::WAIT_FOR_MEMBERS);
+        }
+        write_private(&dir.join("server.properties"), &properties)?;
         let clickhouse = config::clickhouse_config(&dir, http, tcp, self.spec.clickhouse_memory);
         write_private(&dir.join("clickhouse.xml"), &clickhouse)?;
         let users = config::users_file(config::USERS_TEMPLATE, &self.state.users).map_err(StackError::Failed)?;

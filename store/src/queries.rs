@@ -1,7 +1,7 @@
 //! What operators ask: how much is stored, is any offset missing, is anything refused, how fresh is it.
 //!
-//! Every role may ask all of it; none of the answers holds a row's values. FINAL is written out, so that the answer is right for every user; partitions are
-//! not merged with each other, because rows of one identity have one `occurred_at` and so one partition.
+//! Every role may ask all of it; none of the answers holds a row's values. Where duplicates would count, FINAL is written out, so that the answer is
+//! right for every user; partitions are not merged with each other, because rows of one identity have one `occurred_at` and so one partition.
 
 use clickhouse::Row;
 use serde::Deserialize;
@@ -77,12 +77,6 @@ struct Parts {
 }
 
 #[derive(Row, Deserialize)]
-struct Events {
-    rows: u64,
-    newest: Option<i64>,
-}
-
-#[derive(Row, Deserialize)]
 struct Batches {
     batches: u64,
     spans: u64,
@@ -101,13 +95,16 @@ impl Store {
                 quoted(self.database())
             ))
             .await?;
-        let events: Events = self
+        let events = self.table("events");
+        let rows_final: u64 = self
             .fetch_one(&format!(
-                "SELECT count() AS rows, maxOrNull(toUnixTimestamp64Milli(received_at)) AS newest FROM {} {FINAL}",
-                self.table("events")
+                "SELECT count() FROM {events} FINAL SETTINGS do_not_merge_across_partitions_select_final = 1"
             ))
             .await?;
-        let conflicts = if events.rows <= MAX_ROWS_FOR_CONFLICTS { Some(self.conflicts().await?) } else { None };
+        // A duplicate is not newer than the row it doubles: without FINAL, which reads the whole sorting key.
+        let newest: Option<i64> =
+            self.fetch_one(&format!("SELECT maxOrNull(toUnixTimestamp64Milli(received_at)) FROM {events}")).await?;
+        let conflicts = if rows_final <= MAX_ROWS_FOR_CONFLICTS { Some(self.conflicts().await?) } else { None };
         let dead_letters = self
             .fetch(&format!(
                 "SELECT toString(error_code) AS code, count() AS records FROM {} FINAL GROUP BY code ORDER BY records DESC, code",
@@ -122,21 +119,22 @@ impl Store {
             .await?;
         Ok(StoreStats {
             rows: parts.rows,
-            rows_final: events.rows,
+            rows_final,
             conflicts,
             dead_letters,
             batches: batches.batches,
             spans: batches.spans,
             gaps: self.ledger_gaps(None).await?.len() as u64,
-            newest_received_at_ms: events.newest,
+            newest_received_at_ms: newest,
             parts: parts.parts,
             bytes_on_disk: parts.bytes_on_disk,
         })
     }
 
+    /// Copies of one event have one content hash, so this needs no FINAL.
     async fn conflicts(&self) -> Result<u64, CallError> {
         let sql = format!(
-            "SELECT count() FROM (SELECT event_id FROM {} FINAL GROUP BY event_id HAVING count() > 1) {SETTINGS}",
+            "SELECT count() FROM (SELECT event_id FROM {} GROUP BY event_id HAVING min(content_hash) != max(content_hash))",
             self.table("events")
         );
         self.fetch_one(&sql).await
@@ -179,9 +177,6 @@ impl Store {
         format!("`{}`.`{name}`", self.database())
     }
 }
-
-const SETTINGS: &str = "SETTINGS do_not_merge_across_partitions_select_final = 1";
-const FINAL: &str = "FINAL SETTINGS do_not_merge_across_partitions_select_final = 1";
 
 fn of_topic(topic: Option<&str>) -> String {
     topic.map_or_else(String::new, |topic| format!("WHERE topic = {}", quoted(topic)))

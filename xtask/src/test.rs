@@ -29,7 +29,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let stack_exe = std::env::current_exe().context("find this executable")?;
     progress.step(&format!("[4/4] cargo test --release --workspace {}", args.cargo.join(" ")));
     let mut test = cargo(&["test", "--release", "--workspace"])?;
-    test.args(&args.cargo).env("AUDITSTREAM_PYTHON", python).env("AUDITSTREAM_STACK_EXE", stack_exe);
+    // target/debug/xtask, and beside it what step 3 built.
+    let bin = stack_exe.ancestors().nth(2).context("find target")?.join("release/auditstream");
+    test.args(&args.cargo).env("AUDITSTREAM_PYTHON", python).env("AUDITSTREAM_BIN", bin);
+    test.env("AUDITSTREAM_STACK_EXE", stack_exe);
     succeed("cargo test", &mut test)
 }
 

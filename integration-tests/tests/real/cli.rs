@@ -94,9 +94,9 @@ fn from_nothing_to_figures() {
     fixture.poison().send(Some(b"k"), None, &[]);
     assert_eq!(fixture.poison().positions().len(), 2);
     let worker = fixture.worker();
-    fixture.wait_landed(Duration::from_secs(30));
+    fixture.wait_landed(Duration::from_secs(90));
     worker.terminate();
-    assert_eq!(worker.wait(Duration::from_secs(20)), Some(0));
+    assert_eq!(worker.wait(Duration::from_secs(40)), Some(0));
     fixture.verdict().assert_clean(GOOD + 2, 2);
     check_stats(&fixture, GOOD);
 }
@@ -144,7 +144,7 @@ fn publish_reads_a_pipe_and_survives_closed_ones() {
         std::fs::read_to_string(file).unwrap().lines().for_each(|id| fixture.acknowledged().add(id.parse().unwrap()));
     }
     let _worker = fixture.worker();
-    fixture.wait_landed(Duration::from_secs(30));
+    fixture.wait_landed(Duration::from_secs(90));
     fixture.verdict().assert_clean(301, 0);
 }
 
@@ -170,7 +170,7 @@ fn a_wrong_password_halts_and_loses_nothing() {
     assert!(fixture.kafka().read(&fixture.dead_letter_topic()).is_empty(), "something was dead-lettered");
     assert_eq!(fixture.kafka().lag(fixture.topic()), EVENTS as i64, "something was committed");
     let _worker = fixture.worker();
-    fixture.wait_landed(Duration::from_secs(30));
+    fixture.wait_landed(Duration::from_secs(90));
     fixture.verdict().assert_clean(EVENTS, 0);
 }
 
@@ -188,7 +188,7 @@ fn a_missing_column_halts_with_the_statement_that_brings_it() {
     // The statement is right: as it stands, it mends the table.
     fixture.admin().run(&ddl);
     let _worker = fixture.worker();
-    fixture.wait_landed(Duration::from_secs(30));
+    fixture.wait_landed(Duration::from_secs(90));
     fixture.verdict().assert_clean(EVENTS, 0);
 }
 
@@ -206,6 +206,6 @@ fn a_column_dropped_under_load_halts_and_loses_nothing() {
     assert!(fixture.kafka().read(&fixture.dead_letter_topic()).is_empty(), "something was dead-lettered");
     fixture.admin().run("ALTER TABLE events ADD COLUMN user_agent String AFTER ip");
     let _worker = fixture.worker();
-    fixture.wait_landed(Duration::from_secs(60));
+    fixture.wait_landed(Duration::from_secs(90));
     fixture.verdict().assert_clean(fixture.acknowledged().len() as u64, 0);
 }

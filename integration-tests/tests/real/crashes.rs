@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use auditstream_integration_tests::{Fixture, Options, Worker, wait_until};
 
+/// Much longer than anything here takes on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 /// SplitMix64 (Steele, Lea, Flood 2014): a new moment each time, the same ones for a seed.
 struct Moments(u64);
 
@@ -18,7 +21,7 @@ impl Moments {
 
 fn wait_reading(worker: &Worker, records: f64) {
     let what = format!("worker {} to read {records} records", worker.name());
-    wait_until(&what, Duration::from_secs(30), || match worker.metric("auditstream_consumer_records_total")? {
+    wait_until(&what, PATIENCE, || match worker.metric("auditstream_consumer_records_total")? {
         read if read >= records => Ok(()),
         read => Err(format!("{read} records")),
     });
@@ -26,7 +29,7 @@ fn wait_reading(worker: &Worker, records: f64) {
 
 fn wait_rows(fixture: &Fixture, more: u64) {
     let goal = fixture.raw_rows() + more;
-    wait_until("rows to be inserted", Duration::from_secs(30), || match fixture.raw_rows() {
+    wait_until("rows to be inserted", PATIENCE, || match fixture.raw_rows() {
         rows if rows >= goal => Ok(()),
         rows => Err(format!("{rows} of {goal} rows")),
     });
@@ -40,7 +43,7 @@ fn ten_kills_lose_nothing_and_double_nothing() {
     });
     eprintln!("ten kills: AUDITSTREAM_TEST_SEED={seed} kills at the same moments after the same progress");
     let mut moments = Moments(seed);
-    let fixture = Fixture::new(Options::heavy("ten-kills"));
+    let fixture = Fixture::new(Options::heavy("ten-kills").short_sessions());
     fixture.stop_merges();
     let mut workers = [fixture.worker(), fixture.worker()];
     let load = fixture.load(6_000, Some(300));
@@ -53,7 +56,7 @@ fn ten_kills_lose_nothing_and_double_nothing() {
         killed.kill();
     }
     load.finish();
-    fixture.wait_landed(Duration::from_secs(60));
+    fixture.wait_landed(PATIENCE);
     let verdict = fixture.verdict();
     eprintln!("ten kills: {verdict}");
     let events = fixture.acknowledged().len() as u64;
@@ -84,7 +87,7 @@ fn sigterm_under_load_leaves_no_duplicate_even_without_final() {
         worker = next.unwrap_or_else(|| fixture.worker());
     }
     load.finish();
-    fixture.wait_landed(Duration::from_secs(60));
+    fixture.wait_landed(PATIENCE);
     let verdict = fixture.verdict();
     let poison = fixture.poison().positions().len() as u64;
     verdict.assert_clean(fixture.acknowledged().len() as u64 + poison, poison);
@@ -111,7 +114,7 @@ fn two_workers_join_and_one_leaves_without_a_duplicate() {
     assert_eq!(first.wait(Duration::from_secs(20)), Some(0), "the exit code after SIGTERM");
     wait_rows(&fixture, 10_000);
     load.finish();
-    fixture.wait_landed(Duration::from_secs(60));
+    fixture.wait_landed(PATIENCE);
     let verdict = fixture.verdict();
     eprintln!("join and leave: {verdict}");
     let poison = fixture.poison().positions().len() as u64;
@@ -122,7 +125,7 @@ fn two_workers_join_and_one_leaves_without_a_duplicate() {
 
 #[test]
 fn a_worker_that_froze_past_its_session_does_no_harm() {
-    let fixture = Fixture::new(Options::heavy("frozen"));
+    let fixture = Fixture::new(Options::heavy("frozen").short_sessions());
     fixture.stop_merges();
     let workers = [fixture.worker(), fixture.worker()];
     workers.iter().for_each(Worker::wait_ready);
@@ -133,19 +136,19 @@ fn a_worker_that_froze_past_its_session_does_no_harm() {
         wait_reading(frozen, 1.0);
         frozen.pause();
         // Whatever it had under way, the other one now reads it again.
-        wait_until("the other worker to own all partitions", Duration::from_secs(30), || match partitions(other)? {
+        wait_until("the other worker to own all partitions", PATIENCE, || match partitions(other)? {
             6.0 => Ok(()),
             some => Err(format!("it owns {some} of 6")),
         });
         wait_rows(&fixture, 5_000);
         frozen.resume();
-        wait_until("the frozen worker to own partitions again", Duration::from_secs(30), || match partitions(other)? {
+        wait_until("the frozen worker to own partitions again", PATIENCE, || match partitions(other)? {
             6.0 => Err("the other one owns all 6".to_owned()),
             _ => Ok(()),
         });
     }
     load.finish();
-    fixture.wait_landed(Duration::from_secs(60));
+    fixture.wait_landed(PATIENCE);
     let verdict = fixture.verdict();
     eprintln!("frozen: {verdict}");
     let poison = fixture.poison().positions().len() as u64;

@@ -3,6 +3,7 @@
 
 mod cli;
 mod crashes;
+mod inserts;
 mod landing;
 mod oracle;
 mod outage;

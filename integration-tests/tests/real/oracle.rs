@@ -12,9 +12,9 @@ fn the_oracle_sees_each_fault() {
     fixture.poison().send(Some(b"k"), Some(b"not an event"), &[]);
     // Taken before anything is read, so that the poison is acknowledged.
     assert_eq!(fixture.poison().positions().len(), 1);
-    fixture.wait_landed(Duration::from_secs(30));
+    fixture.wait_landed(Duration::from_secs(90));
     worker.terminate();
-    assert_eq!(worker.wait(Duration::from_secs(20)), Some(0));
+    assert_eq!(worker.wait(Duration::from_secs(40)), Some(0));
     let clean = fixture.verdict();
     clean.assert_clean(1_001, 1);
     let (admin, database) = (fixture.admin(), fixture.database());

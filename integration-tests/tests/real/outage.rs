@@ -77,7 +77,7 @@ fn clickhouse_is_away_and_comes_back() {
     let frozen = resumed(&fixture, fixture.raw_rows());
 
     load.finish();
-    fixture.wait_landed(Duration::from_secs(60));
+    fixture.wait_landed(Duration::from_secs(90));
     eprintln!(
         "outage: resumed {stopped:.2?} after a stop of 30 s, {killed:.2?} after a kill, {frozen:.2?} after 6 s frozen; resident {} MiB before, {} MiB at most in the stop, {} MiB at most later",
         before / 1024,
@@ -114,7 +114,7 @@ fn kafka_is_away_and_comes_back() {
         kafka.start().unwrap();
     }
     load.finish();
-    fixture.wait_landed(Duration::from_secs(60));
+    fixture.wait_landed(Duration::from_secs(90));
     for worker in &mut workers {
         assert!(worker.runs(), "worker {} ended", worker.name());
     }

@@ -44,7 +44,7 @@ fn five_hundred_records_of_ten_kinds_are_dead_letters_and_their_neighbours_land(
         sent.push((key, value, headers));
     }
     recorder.finish();
-    fixture.wait_landed(Duration::from_secs(60));
+    fixture.wait_landed(Duration::from_secs(90));
 
     let good = total as u64 * GOOD_BETWEEN;
     let verdict = fixture.verdict();
@@ -154,7 +154,7 @@ fn rows_that_clickhouse_refuses_are_dead_letters_and_the_rest_of_their_batch_lan
     recorder.finish();
     // All of them are on the topic already, so they meet in few batches.
     let worker = fixture.worker();
-    fixture.wait_landed(Duration::from_secs(60));
+    fixture.wait_landed(Duration::from_secs(90));
     let verdict = fixture.verdict();
     verdict.assert_clean(EVENTS, REFUSED);
     assert_eq!(verdict.raw_rows, verdict.rows, "what landed in parts landed once: {verdict}");
@@ -185,5 +185,5 @@ fn rows_that_clickhouse_refuses_are_dead_letters_and_the_rest_of_their_batch_lan
     let rows = "SELECT count() FROM dead_letters FINAL WHERE error_class = 'refused' AND error_code = 'clickhouse-469'";
     assert_eq!(fixture.admin().number(rows), REFUSED);
     worker.terminate();
-    assert_eq!(worker.wait(Duration::from_secs(20)), Some(0));
+    assert_eq!(worker.wait(Duration::from_secs(40)), Some(0));
 }

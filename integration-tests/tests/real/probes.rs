@@ -35,7 +35,7 @@ fn a_worker_answers_probes_and_tells_its_figures() {
     assert_eq!((live.status, live.text().as_str()), (200, "ok\n"));
     fixture.send(1_000);
     fixture.poison().send(None, Some(b"no event"), &[]);
-    fixture.wait_landed(Duration::from_secs(30));
+    fixture.wait_landed(Duration::from_secs(90));
 
     let metrics = || http::get(&address, "/metrics").unwrap().text();
     wait_until("the worker to have told its lag", Duration::from_secs(20), || match metrics() {

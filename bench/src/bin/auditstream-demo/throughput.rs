@@ -23,7 +23,7 @@ use crate::{Common, setup};
 /// Threads that make events.
 const THREADS: u64 = 2;
 /// From one look at the table to the next.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(40);
 /// Without a new row for so long, nothing comes any more.
 const STALL: Duration = Duration::from_secs(60);
 
