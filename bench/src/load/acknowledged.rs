@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use auditstream_producer::{Delivery, DeliveryFailure};
+use auditstream_producer::Observer;
 use uuid::Uuid;
 
 /// Grows from the producer's delivery thread. Clones share one list.
@@ -54,7 +54,7 @@ impl Acknowledged {
 
     /// The observer for [`auditstream_producer::Producer::with_observer`]: each acknowledged event goes on the list.
     #[must_use]
-    pub fn observer(&self) -> Box<dyn Fn(Uuid, Result<Delivery, &DeliveryFailure>) + Send + Sync> {
+    pub fn observer(&self) -> Box<Observer> {
         let list = self.clone();
         Box::new(move |id, outcome| {
             if outcome.is_ok() {

@@ -211,17 +211,14 @@ fn event(repository: &str, commit: &Commit, touched: &Touched) -> Option<AuditEv
         email: some(&commit.email),
         ..Actor::new(ActorKind::User)
     };
-    let mut subject = commit.subject.as_str();
-    if subject.len() > 500 {
-        subject = &subject[..subject.floor_char_boundary(500)];
-    }
+    let subject: String = commit.subject.chars().take(200).collect();
     let mut builder = AuditEvent::builder(TENANT, "git", action, "file", &touched.path)
         .event_id(id_of(&["git", repository, &commit.hash, &touched.path]))
         .occurred_at(Timestamp::from_micros(seconds.checked_mul(1_000_000)?))
         .operation(operation)
         .actor(actor)
         .correlation_id(&commit.hash)
-        .details(format!("{{\"repository\":{},\"subject\":{}}}", json(repository), json(subject)));
+        .details(format!("{{\"repository\":{},\"subject\":{}}}", json(repository), json(&subject)));
     if let Some(old_path) = &touched.old_path {
         builder = builder.change("/path", Some(&json(old_path)), Some(&json(&touched.path)));
     }

@@ -15,6 +15,8 @@ pub enum SealReason {
     Bytes,
     /// Its first record has waited long enough.
     Age,
+    /// There is nothing more to read.
+    CaughtUp,
     /// A partition in it is going to another worker.
     Revoke,
     /// The worker stops.
@@ -29,6 +31,7 @@ impl SealReason {
             Self::Rows => "rows",
             Self::Bytes => "bytes",
             Self::Age => "age",
+            Self::CaughtUp => "caught_up",
             Self::Revoke => "revoke",
             Self::Drain => "drain",
         }

@@ -45,8 +45,11 @@ pub struct Limits {
     pub batch_max_rows: usize,
     /// A batch is sealed when the records in it have this many bytes on the wire.
     pub batch_max_bytes: usize,
-    /// A batch is sealed this long after its first record, as soon as an insert slot is free.
+    /// A batch is sealed this long after its first record, as soon as an insert slot is free. When there is nothing more to read, a batch is sealed at
+    /// once if the last one is as old as this, so that a single event is queryable at once and parts stay few.
     pub batch_max_age: Duration,
+    /// With so many rows a batch is worth an insert of its own as soon as there is nothing more to read.
+    pub worthwhile_rows: usize,
     /// Records are no longer read while this many wire bytes are held, batches being filled, inserted and retried together.
     pub in_flight_bytes: usize,
     /// So many inserts run at once; further sealed batches wait.
@@ -118,6 +121,8 @@ pub enum Input {
     Committed,
     /// The broker refused or lost the last [`Action::Commit`].
     CommitFailed,
+    /// Everything that there was has been read: waiting longer brings no more rows into the batch.
+    CaughtUp,
     /// Time has passed.
     Tick,
     /// Stop reading, finish what is held, commit, then [`Action::Stop`].

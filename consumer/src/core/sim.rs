@@ -65,6 +65,7 @@ impl Node {
             batch_max_rows: 8,
             batch_max_bytes: 600,
             batch_max_age: Duration::from_millis(50),
+            worthwhile_rows: 4,
             in_flight_bytes: 1500,
             max_inserts: 2,
             pause_after: Duration::from_millis(20),
@@ -228,6 +229,7 @@ impl World {
             .map(|(&partition, &offset)| (partition, offset))
             .collect();
         if ready.is_empty() {
+            self.input(index, Input::CaughtUp);
             return;
         }
         let (partition, offset) = ready[self.random.below(ready.len())];

@@ -11,6 +11,7 @@ fn worker() -> Worker {
         batch_max_rows: 3,
         batch_max_bytes: 1000,
         batch_max_age: 100 * MS,
+        worthwhile_rows: 2,
         in_flight_bytes: 2000,
         max_inserts: 1,
         pause_after: 50 * MS,
@@ -244,4 +245,21 @@ fn refused_rows_are_delivered_before_the_ledger_and_counted_there() {
     let actions = handle(&mut worker, Input::DeadLettersDelivered(ONE), 3);
     let spans = ledger_spans(&actions).map(|spans| (spans[0].rows, spans[0].dead_letters));
     assert_eq!(spans, Some((1, 2)));
+}
+
+#[test]
+fn a_single_event_does_not_wait_when_there_is_no_more() {
+    let mut worker = worker();
+    assert_eq!(handle(&mut worker, Input::CaughtUp, 0), [], "nothing to seal");
+    record(&mut worker, 0, 0, 10, 5);
+    assert_eq!(seal_reason(&handle(&mut worker, Input::CaughtUp, 6)), Some(SealReason::CaughtUp));
+    handle(&mut worker, Input::Inserted(ONE), 7);
+    record(&mut worker, 0, 1, 10, 8);
+    assert_eq!(seal_reason(&handle(&mut worker, Input::CaughtUp, 9)), None, "small batches are as rare as their age");
+    record(&mut worker, 0, 2, 10, 10);
+    assert_eq!(
+        seal_reason(&handle(&mut worker, Input::CaughtUp, 11)),
+        Some(SealReason::CaughtUp),
+        "a large one is worth it"
+    );
 }

@@ -19,6 +19,7 @@ pub struct Worker {
     held_bytes: usize,
     revoking: Vec<Revoking>,
     commit: CommitState,
+    last_seal: Option<Now>,
     full_since: Option<Now>,
     paused: bool,
     phase: Phase,
@@ -59,6 +60,7 @@ impl Worker {
             held_bytes: 0,
             revoking: Vec::new(),
             commit: CommitState::default(),
+            last_seal: None,
             full_since: None,
             paused: false,
             phase: Phase::Running,
@@ -90,6 +92,12 @@ impl Worker {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
+    }
+
+    /// Whether records wait in an open batch.
+    #[must_use]
+    pub fn is_filling(&self) -> bool {
+        self.filling.is_some()
     }
 
     /// Partitions that this worker owns now.
@@ -169,6 +177,11 @@ impl Worker {
                     attempt: self.commit.attempt.saturating_add(1),
                     not_before: now + delay,
                 };
+            }
+            Input::CaughtUp => {
+                if self.is_worth_an_insert(now) {
+                    self.seal(SealReason::CaughtUp, now, actions);
+                }
             }
             Input::Tick => {}
             Input::Drain => {
@@ -273,7 +286,7 @@ impl Worker {
             return;
         }
         if let Some(reason) = self.seal_reason(now) {
-            self.seal(reason, actions);
+            self.seal(reason, now, actions);
         }
         self.drop_stale(actions);
         self.start_steps(now, actions);
@@ -302,8 +315,16 @@ impl Worker {
         }
     }
 
-    fn seal(&mut self, reason: SealReason, actions: &mut Vec<Action>) {
+    /// Whether the batch should not wait for more when there is no more: a small one only as often as age alone would have it.
+    fn is_worth_an_insert(&self, now: Now) -> bool {
+        let is_large = self.filling.as_ref().is_some_and(|batch| batch.rows >= self.limits.worthwhile_rows);
+        let is_rare = self.last_seal.is_none_or(|last| last + self.limits.batch_max_age <= now);
+        (is_large || is_rare) && self.has_free_insert()
+    }
+
+    fn seal(&mut self, reason: SealReason, now: Now, actions: &mut Vec<Action>) {
         if let Some(mut batch) = self.filling.take() {
+            self.last_seal = Some(now);
             if batch.rows == 0 {
                 batch.insert = Step::Done;
             }

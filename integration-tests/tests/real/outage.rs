@@ -25,9 +25,10 @@ fn watch(workers: &mut [Worker], outage: Duration) -> u64 {
     highest
 }
 
-/// Waits until rows grow again and returns how long that took.
-fn resumed(fixture: &Fixture, rows_before: u64) -> Duration {
+/// Waits until rows grow, and returns how long that took from now, when ClickHouse answers again.
+fn resumed(fixture: &Fixture) -> Duration {
     let back = Instant::now();
+    let rows_before = fixture.raw_rows();
     wait_until("rows to grow after the outage", Duration::from_secs(30), || match fixture.raw_rows() {
         rows if rows > rows_before => Ok(()),
         rows => Err(format!("{rows} rows")),
@@ -51,7 +52,6 @@ fn clickhouse_is_away_and_comes_back() {
     let before = workers.iter().map(Worker::rss_kib).max().unwrap();
 
     // Stopped in order.
-    let rows = fixture.raw_rows();
     fixture.stack().clickhouse().stop().unwrap();
     let peak = watch(&mut workers, Duration::from_secs(30));
     for worker in &workers {
@@ -62,19 +62,18 @@ fn clickhouse_is_away_and_comes_back() {
         );
     }
     fixture.stack().clickhouse().start().unwrap();
-    let stopped = resumed(&fixture, rows);
+    let stopped = resumed(&fixture);
 
     // Killed in the middle of whatever it does.
-    let rows = fixture.raw_rows();
     fixture.stack().clickhouse().kill().unwrap();
     fixture.stack().clickhouse().start().unwrap();
-    let killed = resumed(&fixture, rows);
+    let killed = resumed(&fixture);
 
     // Frozen: it takes connections and answers nothing.
     fixture.stack().clickhouse().pause().unwrap();
     let later = watch(&mut workers, Duration::from_secs(6));
     fixture.stack().clickhouse().resume().unwrap();
-    let frozen = resumed(&fixture, fixture.raw_rows());
+    let frozen = resumed(&fixture);
 
     load.finish();
     fixture.wait_landed(Duration::from_secs(90));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use auditstream_consumer::headers;
 use auditstream_integration_tests::poison::KINDS;
-use auditstream_integration_tests::{Fixture, Options, Record, Table, Value};
+use auditstream_integration_tests::{Fixture, Options, Record, Table, Value, wait_until};
 
 const EACH: usize = 50;
 const GOOD_BETWEEN: u64 = 40;
@@ -186,4 +186,31 @@ fn rows_that_clickhouse_refuses_are_dead_letters_and_the_rest_of_their_batch_lan
     assert_eq!(fixture.admin().number(rows), REFUSED);
     worker.terminate();
     assert_eq!(worker.wait(Duration::from_secs(40)), Some(0));
+}
+
+#[test]
+fn a_dead_letter_topic_that_refuses_holds_the_offset() {
+    const EVENTS: u64 = 1_000;
+    let fixture = Fixture::new(Options::light("refusing-dlq"));
+    // Too small for any dead letter.
+    fixture.kafka().set_topic(&fixture.dead_letter_topic(), "max.message.bytes", "200");
+    fixture.send(EVENTS);
+    fixture.poison().send(Some(b"k"), Some(&[b'x'; 300]), &[]);
+    let at = fixture.poison().positions()[0];
+    let mut worker = fixture.worker();
+    worker.wait_ready();
+    wait_until("rows, and refused dead letters", Duration::from_secs(60), || {
+        match (fixture.raw_rows(), worker.metric("auditstream_consumer_failures_total")?) {
+            (EVENTS, failures) if failures >= 3.0 => Ok(()),
+            seen => Err(format!("rows and failures: {seen:?}")),
+        }
+    });
+    let committed = fixture.kafka().committed(fixture.topic()).get(&at.0).copied().unwrap_or(0);
+    assert!(committed <= at.1, "offset {committed} is committed, the record at {at:?} is nowhere");
+    assert!(worker.runs(), "the worker waits, it does not end");
+    assert!(fixture.verdict().lost > 0, "the oracle misses the record");
+
+    fixture.kafka().set_topic(&fixture.dead_letter_topic(), "max.message.bytes", "1048588");
+    fixture.wait_landed(Duration::from_secs(90));
+    fixture.verdict().assert_clean(EVENTS + 1, 1);
 }

@@ -159,7 +159,7 @@ async fn record_all(
                 next = Some(*rejected.event);
             }
         }
-        if sent.fetch_add(1, Ordering::Relaxed) % 1000 == 0 {
+        if sent.fetch_add(1, Ordering::Relaxed).is_multiple_of(1000) {
             tokio::task::yield_now().await;
         }
     }

@@ -7,7 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use auditstream_bench::table::thousands;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
@@ -48,13 +48,13 @@ impl Screen {
         let (bar, template) = if total > 0 {
             (
                 ProgressBar::with_draw_target(Some(total), target),
-                "  {spinner} {msg} [{bar:30}] {human_pos} of {human_len}  {per_sec}  {elapsed}",
+                "  {spinner} {msg} [{bar:30}] {human_pos} of {human_len}  {rate}  {elapsed}",
             )
         } else {
             (ProgressBar::with_draw_target(None, target), "  {spinner} {msg}  {human_pos}  {elapsed}")
         };
         let bar = match ProgressStyle::with_template(template) {
-            Ok(style) => bar.with_style(style.progress_chars("=> ")),
+            Ok(style) => bar.with_style(style.progress_chars("=> ").with_key("rate", rate)),
             Err(_) => bar,
         };
         bar.set_message(what);
@@ -63,6 +63,12 @@ impl Screen {
         }
         Bar { bar, what, total, terminal, last: Cell::new(Instant::now()) }
     }
+}
+
+/// Whole units a second.
+fn rate(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    // A progress bar that can't be written is no loss.
+    let _ = write!(out, "{}/s", thousands(state.per_sec() as u64));
 }
 
 /// Moves until dropped, and leaves no trace on a terminal.

@@ -22,8 +22,12 @@ use crate::{Common, setup};
 
 /// Threads that make events.
 const THREADS: u64 = 2;
-/// From one look at the table to the next.
-const LOOK: Duration = Duration::from_millis(40);
+/// From one look at a worker that is not in the group yet to the next.
+const READINESS: Duration = Duration::from_millis(2);
+/// From one look at the table to the next while much is to come: a look takes CPU time from what is measured.
+const LOOK: Duration = Duration::from_millis(100);
+/// The same when four of five are there: now it says when the clock stops.
+const LOOK_CLOSELY: Duration = Duration::from_millis(15);
 /// Without a new row for so long, nothing comes any more.
 const STALL: Duration = Duration::from_secs(60);
 
@@ -109,18 +113,39 @@ pub(crate) async fn load(demo: &Demo<'_>, events: u64, acknowledged: &Acknowledg
     Ok(bar.during(|| sent.load(Ordering::Relaxed), work).await.context("a thread ended badly")??)
 }
 
+/// What everybody has used up to one moment.
+#[derive(Debug, Clone, Copy, Default)]
+struct Used {
+    /// The highest of the workers.
+    peak_rss: u64,
+    /// All workers together.
+    workers: Duration,
+    clickhouse: Duration,
+    kafka: Duration,
+}
+
+impl Used {
+    fn now(demo: &Demo<'_>, workers: &[Worker]) -> Result<Self> {
+        let state = demo.target.state();
+        let server = |pid: Option<u32>| {
+            usage(pid.context("a server is not running")?).map(|usage| usage.cpu).context("a server is gone")
+        };
+        let mut used =
+            Self { clickhouse: server(state.clickhouse_pid)?, kafka: server(state.kafka_pid)?, ..Self::default() };
+        for worker in workers {
+            let usage = worker.usage()?;
+            used.peak_rss = used.peak_rss.max(usage.peak_rss);
+            used.workers += usage.cpu;
+        }
+        Ok(used)
+    }
+}
+
 /// Starts workers and waits until all `events` that lie on the topic are queryable. The workers go on.
 pub(crate) async fn drain(demo: &Demo<'_>, events: u64, workers: u32) -> Result<(Drained, Vec<Worker>)> {
     let before = demo.ingest.number("SELECT count() FROM events").await?;
     let before_final = demo.analyst.number("SELECT count() FROM events").await?;
-    let servers = || -> Result<(Duration, Duration)> {
-        let state = demo.target.state();
-        let cpu = |pid: Option<u32>| {
-            usage(pid.context("a server is not running")?).map(|usage| usage.cpu).context("a server is gone")
-        };
-        Ok((cpu(state.clickhouse_pid)?, cpu(state.kafka_pid)?))
-    };
-    let servers_before = servers()?;
+    let used_before = Used::now(demo, &[])?;
     let bar = demo.screen.bar("from the topic into ClickHouse", events);
     let begun = Instant::now();
     let mut running = Vec::new();
@@ -128,12 +153,18 @@ pub(crate) async fn drain(demo: &Demo<'_>, events: u64, workers: u32) -> Result<
         running.push(demo.worker(&format!("load-worker-{number}"))?);
     }
     let mut ready: Vec<Option<Duration>> = vec![None; running.len()];
+    let mut used = Used::default();
     let (mut first_row, mut last_count, mut last_progress) = (None, 0, Instant::now());
     let done = loop {
         for (worker, ready) in running.iter_mut().zip(&mut ready) {
             if ready.is_none() && worker.is_ready()? {
                 *ready = Some(begun.elapsed());
             }
+        }
+        if ready.iter().all(Option::is_none) {
+            // No member of the group, no row.
+            tokio::time::sleep(READINESS).await;
+            continue;
         }
         // Before the question: what its answer holds was there at the latest when it was asked.
         let now = begun.elapsed();
@@ -142,34 +173,41 @@ pub(crate) async fn drain(demo: &Demo<'_>, events: u64, workers: u32) -> Result<
         if count > 0 && first_row.is_none() {
             first_row = Some(now);
         }
-        // The plain count is cheap and may hold duplicates; what counts is checked under FINAL.
-        if count >= events && demo.analyst.number("SELECT count() FROM events").await? - before_final >= events {
-            break now;
+        // The plain count is cheap and may hold duplicates; what counts is checked under FINAL, at a cost that is not the product's.
+        if count >= events {
+            used = Used::now(demo, &running)?;
+            if demo.analyst.number("SELECT count() FROM events").await? - before_final >= events {
+                break now;
+            }
         }
         if count > last_count {
             (last_count, last_progress) = (count, Instant::now());
         } else if last_progress.elapsed() > STALL {
             bail!("only {count} of {events} events arrived; logs: {}", demo.target.state().dir.display());
         }
-        // Readiness is asked for more often: it starts the clock.
-        let pause = if ready.iter().all(Option::is_some) { LOOK } else { Duration::from_millis(2) };
+        // Readiness starts the clock, the last row stops it: both are looked for often.
+        let pause = match ready.iter().all(Option::is_some) {
+            false => READINESS,
+            true if count * 5 < events * 4 => LOOK,
+            true => LOOK_CLOSELY,
+        };
         tokio::time::sleep(pause).await;
     };
     drop(bar);
-    let servers_after = servers()?;
-    let mut drained = Drained { events, from_start: done, ..Drained::default() };
-    for worker in &running {
-        let usage = worker.usage()?;
-        drained.peak_rss = drained.peak_rss.max(usage.peak_rss);
-        drained.worker_cpu += usage.cpu;
-    }
+    let mut drained = Drained {
+        events,
+        from_start: done,
+        peak_rss: used.peak_rss,
+        worker_cpu: used.workers,
+        clickhouse_cpu: used.clickhouse.saturating_sub(used_before.clickhouse),
+        kafka_cpu: used.kafka.saturating_sub(used_before.kafka),
+        ..Drained::default()
+    };
     // A worker that was never ready before the end came too late to count.
     let times: Vec<Duration> = ready.into_iter().map(|ready| ready.unwrap_or(done)).collect();
     drained.ready = (times.iter().min().copied().unwrap_or(done), times.iter().max().copied().unwrap_or(done));
     drained.from_ready = done - drained.ready.0;
     drained.from_first_row = done - first_row.unwrap_or(done);
-    drained.clickhouse_cpu = servers_after.0.saturating_sub(servers_before.0);
-    drained.kafka_cpu = servers_after.1.saturating_sub(servers_before.1);
     Ok((drained, running))
 }
 
