@@ -162,13 +162,15 @@ fn gaps(case: &Case<'_>, examples: &mut Vec<String>) -> u64 {
     );
     let table = Table::read(&case.clickhouse.try_bytes(&sql).expect("the ledger can be read"));
     let mut gaps = 0;
+    let committed = case.kafka.committed(case.topic);
     for (partition, end) in case.kafka.ends(case.topic) {
         // Spans may overlap: what a crashed worker had stored without committing is read again in other batches.
         let mut covered = 0;
         let mut miss = |from: i64, to: i64| {
             if from < to {
                 gaps += (to - from).cast_unsigned();
-                examples.push(format!("no span: {partition}/{from}-{}", to - 1));
+                let committed = committed.get(&partition);
+                examples.push(format!("no span: {partition}/{from}-{}, committed {committed:?} of {end}", to - 1));
             }
         };
         for row in table.rows.iter().filter(|row| row[0].int() == i64::from(partition)) {

@@ -1,7 +1,7 @@
 //! Records to Arrow columns: the hot path.
 //!
-//! Each record passes the guard first (`guard.rs`) and is then decoded by arrow-avro into the columns of its writer's
-//! lane, resolved to the reader schema. One bad record costs only itself:
+//! A regular record of the current schema goes straight to columns (`straight.rs`). Any other passes the guard (`guard.rs`), which names what is wrong
+//! with it, and is then decoded by arrow-avro into the columns of its writer's lane, resolved to the reader schema. One bad record costs only itself:
 //! - the decoder of a lane never sees a frame, so that another writer's record can't end its batch;
 //! - should arrow-avro refuse a record that the guard passed, it is left with half a row. The lane keeps the bodies it
 //!   took, so it starts a new decoder, decodes them again and seals them: each record is decoded twice at the most.
@@ -17,6 +17,7 @@ use arrow_schema::{ArrowError, SchemaRef};
 use crate::columns::conform;
 use crate::framing::{Poison, PoisonCode, Position, WriterId, split};
 use crate::schemas::{AUDIT_EVENT_V1, Known, Schemas};
+use crate::straight::StraightLane;
 
 /// A lane is sealed at this many rows (arrow-avro's builders grow as needed: nothing is allocated ahead).
 const LANE_ROWS: usize = 1 << 20;
@@ -67,8 +68,10 @@ impl BatchDecoder {
     pub fn push(&mut self, record: &[u8], at: Position) -> Result<(), Poison> {
         let (id, body) = split(record)?;
         let lane = self.lane(id)?;
-        lane.known.guard.check(body)?;
-        lane.push(body, at)?;
+        if !lane.push_straight(body, at)? {
+            lane.known.guard.check(body)?;
+            lane.push(body, at)?;
+        }
         self.rows += 1;
         self.bytes += record.len();
         Ok(())
@@ -85,7 +88,7 @@ impl BatchDecoder {
     }
 
     /// Gives out what was taken, and starts anew: one batch per writer schema. Only a batch of more than 1 Mi events or
-    /// 1 GiB, or one in which arrow-avro refused a record, comes in several parts, in push order.
+    /// 1 GiB, or one with records that did not go straight, comes in several parts.
     ///
     /// # Errors
     /// The decoder failed as a whole; all that was taken is gone and must be read again.
@@ -128,6 +131,10 @@ struct Lane {
     id: WriterId,
     known: Arc<Known>,
     schema: SchemaRef,
+    /// For the current schema: what is regular goes this way and needs no guard.
+    straight: Option<StraightLane>,
+    straight_positions: Vec<Position>,
+    straight_bytes: usize,
     decoder: Decoder,
     positions: Vec<Position>,
     /// The bodies the decoder took, one after the other, and where each ends.
@@ -141,16 +148,33 @@ impl Lane {
         let known = schemas.get(id).ok_or_else(|| unknown_schema(id))?.clone();
         let decoder = new_decoder(&known.arrow_json).map_err(|e| unresolvable(id, &e))?;
         let schema = schemas.arrow_schema().clone();
+        let straight = (known.arrow_json == AUDIT_EVENT_V1).then(StraightLane::new);
         Ok(Self {
             id,
             known,
             schema,
+            straight,
+            straight_positions: Vec::new(),
+            straight_bytes: 0,
             decoder,
             positions: Vec::new(),
             bodies: Vec::new(),
             ends: Vec::new(),
             sealed: Vec::new(),
         })
+    }
+
+    /// Whether the body went the straight way.
+    fn push_straight(&mut self, body: &[u8], at: Position) -> Result<bool, Poison> {
+        if self.straight_positions.len() >= LANE_ROWS || self.straight_bytes + body.len() > LANE_BYTES {
+            self.seal().map_err(|fault| unresolvable(self.id, &fault.source))?;
+        }
+        let taken = self.straight.as_mut().is_some_and(|straight| straight.push(body).is_some());
+        if taken {
+            self.straight_positions.push(at);
+            self.straight_bytes += body.len();
+        }
+        Ok(taken)
     }
 
     fn push(&mut self, body: &[u8], at: Position) -> Result<(), Poison> {
@@ -188,7 +212,19 @@ impl Lane {
         self.seal().map_err(|fault| fault.source)
     }
 
+    fn seal_straight(&mut self) -> Result<(), DecodeFault> {
+        let rows = self.straight_positions.len();
+        let Some(straight) = self.straight.as_mut().filter(|_| rows > 0) else {
+            return Ok(());
+        };
+        let batch = straight.take(&self.schema).map_err(|source| DecodeFault { writer: self.id, rows, source })?;
+        self.straight_bytes = 0;
+        self.sealed.push(Decoded { batch, positions: mem::take(&mut self.straight_positions) });
+        Ok(())
+    }
+
     fn seal(&mut self) -> Result<(), DecodeFault> {
+        self.seal_straight()?;
         let rows = self.positions.len();
         if rows == 0 {
             return Ok(());

@@ -23,6 +23,7 @@ mod json;
 mod json_text;
 mod nearest;
 mod schemas;
+mod straight;
 mod validate;
 
 pub use batch::{BatchDecoder, DecodeFault, Decoded};

@@ -2,6 +2,7 @@
 //!
 //! Here: what is installed, built and started. What happens on the servers then is `auditstream-demo`, a program of its own (`bench/`).
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -33,6 +34,14 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let begun = Instant::now();
+    if let Some(path) = &args.json {
+        // Rather now than after a quarter of an hour.
+        File::options()
+            .append(true)
+            .create(true)
+            .open(path)
+            .with_context(|| format!("{} can't be written", path.display()))?;
+    }
     let progress = crate::progress::shown();
     let step = |number: u32, title: &str| progress.step(&format!("\n[{number}/{}] {title}", STEPS + STEPS_AFTER));
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use auditstream_integration_tests::{Fixture, Options, Worker, wait_until};
+use auditstream_stack::Server;
 
 /// Much longer than anything here takes on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -27,6 +28,23 @@ fn wait_reading(worker: &Worker, records: f64) {
     });
 }
 
+/// ClickHouse, frozen until dropped: other tests use it too.
+struct Frozen<'a>(&'a Server);
+
+impl<'a> Frozen<'a> {
+    fn new(fixture: &'a Fixture) -> Self {
+        let clickhouse = fixture.stack().clickhouse();
+        clickhouse.pause().unwrap();
+        Self(clickhouse)
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.0.resume().unwrap();
+    }
+}
+
 fn wait_rows(fixture: &Fixture, more: u64) {
     let goal = fixture.raw_rows() + more;
     wait_until("rows to be inserted", PATIENCE, || match fixture.raw_rows() {
@@ -47,13 +65,26 @@ fn ten_kills_lose_nothing_and_double_nothing() {
     fixture.stop_merges();
     let mut workers = [fixture.worker(), fixture.worker()];
     let load = fixture.load(6_000, Some(300));
-    for _ in 0..10 {
+    for round in 0..10 {
         let victim = &mut workers[usize::from(moments.below(2) == 0)];
         wait_reading(victim, 1.0);
+        // In every second round ClickHouse answers nothing meanwhile: then the worker is sure to die with records that it has read, perhaps sent,
+        // and heard nothing of.
+        let frozen = (round % 2 == 1).then(|| {
+            let frozen = Frozen::new(&fixture);
+            wait_until("the worker to hold records", PATIENCE, || {
+                match victim.metric("auditstream_consumer_held_bytes")? {
+                    held if held > 0.0 => Ok(()),
+                    _ => Err("it holds none".to_owned()),
+                }
+            });
+            frozen
+        });
         // Not a wait for something: any moment of the worker's cycle must do.
         std::thread::sleep(Duration::from_millis(moments.below(1_000)));
         let killed = std::mem::replace(victim, fixture.worker());
         killed.kill();
+        drop(frozen);
     }
     load.finish();
     fixture.wait_landed(PATIENCE);

@@ -57,9 +57,9 @@ async fn busiest_person(demo: &Demo<'_>) -> Result<Option<(String, String)>> {
 
 fn history([tenant, kind, id]: &[String; 3]) -> String {
     format!(
-        "SELECT toString(occurred_at, 'UTC') AS at, action, actor_id AS actor,
-       arrayStringConcat(arrayMap((p, o, n) -> concat(p, ': ', o, ' -> ', n),
-         changes.path, changes.old, changes.new), ', ') AS changes
+        "SELECT toDateTime(occurred_at) AS at, action, if(actor_name = '', actor_id, actor_name) AS actor,
+       arrayStringConcat(arrayMap((p, o, n) -> concat(p, ': ', if(o = '', '-', o), ' -> ',
+         if(n = '', '-', n)), changes.path, changes.old, changes.new), ', ') AS changes
 FROM events
 WHERE tenant_id = {} AND entity_type = {}
   AND entity_id = {}

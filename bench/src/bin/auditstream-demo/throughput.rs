@@ -153,9 +153,8 @@ pub(crate) async fn drain(demo: &Demo<'_>, events: u64, workers: u32) -> Result<
         running.push(demo.worker(&format!("load-worker-{number}"))?);
     }
     let mut ready: Vec<Option<Duration>> = vec![None; running.len()];
-    let mut used = Used::default();
     let (mut first_row, mut last_count, mut last_progress) = (None, 0, Instant::now());
-    let done = loop {
+    let (done, used) = loop {
         for (worker, ready) in running.iter_mut().zip(&mut ready) {
             if ready.is_none() && worker.is_ready()? {
                 *ready = Some(begun.elapsed());
@@ -175,9 +174,9 @@ pub(crate) async fn drain(demo: &Demo<'_>, events: u64, workers: u32) -> Result<
         }
         // The plain count is cheap and may hold duplicates; what counts is checked under FINAL, at a cost that is not the product's.
         if count >= events {
-            used = Used::now(demo, &running)?;
+            let used = Used::now(demo, &running)?;
             if demo.analyst.number("SELECT count() FROM events").await? - before_final >= events {
-                break now;
+                break (now, used);
             }
         }
         if count > last_count {
