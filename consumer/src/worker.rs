@@ -313,12 +313,12 @@ impl Loop {
                 self.assignment_changed();
             }
             Action::Pause(partitions) => {
-                tracing::info!(held_bytes = self.core.held_bytes(), "fetching paused");
+                tracing::info!(held_bytes = self.core.held_bytes(), "fetching is off");
                 self.metrics.paused.set(1);
                 self.reader.pause(&partitions).map_err(WorkerError::Kafka)?;
             }
             Action::Resume(partitions) => {
-                tracing::info!("fetching resumed");
+                tracing::info!("fetching is on again");
                 self.metrics.paused.set(0);
                 self.reader.resume(&partitions).map_err(WorkerError::Kafka)?;
             }

@@ -301,6 +301,8 @@ impl Fixture {
     /// Waits until the group has committed everything that is in the topic.
     #[track_caller]
     pub fn wait_landed(&self, limit: Duration) {
+        // What is not on the topic yet is not lag yet.
+        let _ = self.poison.positions();
         wait_until("everything to be stored and committed", limit, || match self.kafka.lag(&self.topic) {
             0 => Ok(()),
             lag => Err(format!("{lag} records are not committed")),

@@ -93,20 +93,26 @@ pub enum RolesOutcome {
     Applied,
     /// This server keeps no roles made by SQL, or this user may not make them. The tables work without.
     NotPossible {
-        /// What the server said.
+        /// Why, in a few words.
         reason: String,
     },
 }
 
-/// `ACCESS_STORAGE_FOR_INSERTION_NOT_FOUND` and `ACCESS_DENIED`.
-const CAN_NOT: [Option<u32>; 2] = [Some(514), Some(497)];
+/// `ACCESS_STORAGE_FOR_INSERTION_NOT_FOUND`: users come from a file.
+const NO_SQL_USERS: u32 = 514;
+/// `ACCESS_DENIED`.
+const ACCESS_DENIED: u32 = 497;
 
 /// Makes the roles by SQL; running it again changes them to the definition.
 pub(crate) async fn apply(store: &Store) -> Result<RolesOutcome, CallError> {
     for statement in roles_sql(store.database()) {
         match store.execute(&statement).await {
             Ok(()) => {}
-            Err(error) if CAN_NOT.contains(&error.code) => {
+            Err(error) if error.code == Some(NO_SQL_USERS) => {
+                let reason = "this server takes its users and roles from a file".to_owned();
+                return Ok(RolesOutcome::NotPossible { reason });
+            }
+            Err(error) if error.code == Some(ACCESS_DENIED) => {
                 return Ok(RolesOutcome::NotPossible { reason: error.message });
             }
             Err(error) => return Err(error),

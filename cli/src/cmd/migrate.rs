@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<u8> {
         match roles {
             RolesOutcome::Applied => output::line("roles and settings profiles are in place")?,
             RolesOutcome::NotPossible { reason } => {
-                output::line(&format!("roles were not made (the tables work without): {reason}"))?;
+                output::line(&format!("roles are left as they are: {reason}"))?;
             }
         }
     }
