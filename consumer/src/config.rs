@@ -190,4 +190,12 @@ mod tests {
     fn the_client_knows_every_setting() {
         config().consumer_properties().create::<rdkafka::consumer::BaseConsumer>().unwrap();
     }
+
+    #[test]
+    fn librdkafka_is_built_with_what_users_need() {
+        let features = ClientConfig::new().create_native_config().unwrap().get("builtin.features").unwrap();
+        for feature in ["ssl", "sasl_scram", "sasl_plain", "sasl_oauthbearer", "zstd", "lz4"] {
+            assert!(features.split(',').any(|built| built == feature), "{feature} is not in {features}");
+        }
+    }
 }

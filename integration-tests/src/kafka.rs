@@ -99,6 +99,7 @@ impl Kafka {
     pub fn ends(&self, topic: &str) -> Vec<(i32, i64)> {
         let metadata = self.reader.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
         let partitions = metadata.topics().first().expect("the topic exists").partitions();
+        assert!(!partitions.is_empty(), "topic {topic} has no partitions");
         let end = |partition: i32| self.reader.fetch_watermarks(topic, partition, PATIENCE).expect("watermarks").1;
         partitions.iter().map(|partition| (partition.id(), end(partition.id()))).collect()
     }
