@@ -97,11 +97,19 @@ impl Kafka {
     /// The partitions of a topic and the offset after each one's last record.
     #[must_use]
     pub fn ends(&self, topic: &str) -> Vec<(i32, i64)> {
-        let metadata = self.reader.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
-        let partitions = metadata.topics().first().expect("the topic exists").partitions();
-        assert!(!partitions.is_empty(), "topic {topic} has no partitions");
-        let end = |partition: i32| self.reader.fetch_watermarks(topic, partition, PATIENCE).expect("watermarks").1;
-        partitions.iter().map(|partition| (partition.id(), end(partition.id()))).collect()
+        // A topic that was just made, or whose broker was just away, may have no leader for a moment.
+        wait_until(&format!("the ends of topic {topic}"), PATIENCE, || {
+            let metadata = self.reader.fetch_metadata(Some(topic), PATIENCE).map_err(|error| error.to_string())?;
+            let partitions = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
+            if partitions.is_empty() {
+                return Err("it has no partitions".to_owned());
+            }
+            let end = |partition: i32| match self.reader.fetch_watermarks(topic, partition, PATIENCE) {
+                Ok((_, end)) => Ok((partition, end)),
+                Err(error) => Err(format!("partition {partition}: {error}")),
+            };
+            partitions.iter().map(|partition| end(partition.id())).collect()
+        })
     }
 
     /// The offsets that the group has committed, where it has.
@@ -111,7 +119,9 @@ impl Kafka {
         for (partition, _) in self.ends(topic) {
             list.add_partition(topic, partition);
         }
-        let committed = self.reader.committed_offsets(list, PATIENCE).expect("committed offsets");
+        let committed = wait_until("the committed offsets", PATIENCE, || {
+            self.reader.committed_offsets(list.clone(), PATIENCE).map_err(|error| error.to_string())
+        });
         let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
         let elements = committed.elements();
         elements.iter().filter_map(|element| Some((element.partition(), offset(element.offset())?))).collect()
