@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -15,6 +15,8 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, Statistics, TopicPartitionList};
+
+use crate::quiet::Quiet;
 
 /// How long a look-up of committed offsets or of metadata may take before it counts as failed.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,6 +37,8 @@ pub(crate) struct Signals {
     queue: Mutex<VecDeque<Signal>>,
     /// Nobody reads the queue any more: revocations are answered at once, or closing would wait for an answer for ever.
     closing: AtomicBool,
+    /// Errors of the client by code: it reports each broker's each failed attempt.
+    quiet: Mutex<Quiet<Option<i32>>>,
 }
 
 impl Signals {
@@ -57,7 +61,10 @@ impl ClientContext for Signals {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka client error");
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left_out) = quiet.allows(error.rdkafka_error_code().map(|code| code as i32), Instant::now()) {
+            tracing::warn!(%error, reason, left_out, "kafka client error");
+        }
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -249,6 +256,10 @@ pub(crate) fn needs_a_human(error: &KafkaError, topic: &str, group: &str) -> Opt
         )),
         RDKafkaErrorCode::TopicAuthorizationFailed => Some(format!("this user may not read topic {topic}")),
         RDKafkaErrorCode::GroupAuthorizationFailed => Some(format!("this user may not use consumer group {group}")),
+        RDKafkaErrorCode::InvalidSessionTimeout => Some(format!(
+            "the brokers do not allow the session timeout of group {group}: set session.timeout.ms between their \
+             group.min.session.timeout.ms and group.max.session.timeout.ms"
+        )),
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
             Some("kafka refused the user name or password".to_owned())
         }

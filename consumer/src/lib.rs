@@ -13,6 +13,7 @@ mod dead_letters;
 mod http;
 mod kafka;
 mod metrics;
+mod quiet;
 mod refetch;
 mod sink;
 mod worker;

@@ -20,6 +20,7 @@ use crate::dead_letters::DeadLetter;
 use crate::http::Health;
 use crate::kafka::{Reader, Signal, needs_a_human};
 use crate::metrics::{DeadLetterLabel, FailureLabel, Metrics, PartitionLabel, ReasonLabel};
+use crate::quiet::Quiet;
 use crate::sink::{Completion, Rows, Sink, StepError};
 use crate::{Summary, WorkerError};
 
@@ -34,6 +35,9 @@ const RECORDS_PER_TURN: usize = 2_000;
 const COMMITTED_LOOKUPS: usize = 3;
 /// Closing may take this long; after that the process ends without it.
 const CLOSE_BOUND: Duration = Duration::from_secs(5);
+
+/// Failed attempts by step and class.
+type LoopQuiet = Quiet<(&'static str, &'static str)>;
 
 /// What the loop keeps of a batch between two attempts.
 #[derive(Default)]
@@ -67,6 +71,7 @@ pub(crate) struct LoopState {
     filling: Held,
     held: HashMap<BatchId, Held>,
     running_tasks: usize,
+    quiet: LoopQuiet,
     summary: Summary,
     stop: Option<StopReason>,
 }
@@ -79,6 +84,7 @@ impl LoopState {
             filling: Held::default(),
             held: HashMap::new(),
             running_tasks: 0,
+            quiet: Quiet::default(),
             summary: Summary::default(),
             stop: None,
         }
@@ -174,7 +180,7 @@ impl Loop {
                 }
                 Some(Ok(record)) => record,
                 Some(Err(error)) => {
-                    kafka_error(&error, &self.sink.topic, &self.group)?;
+                    kafka_error(&error, &self.sink.topic, &self.group, &mut self.state.quiet)?;
                     break;
                 }
             };
@@ -440,7 +446,16 @@ impl Loop {
 
     fn step_failed(&mut self, step: &'static str, batch: BatchId, error: StepError) -> crate::core::Failure {
         self.metrics.failures.get_or_create(&FailureLabel { step, class: error.class }).inc();
-        tracing::warn!(step, class = error.class, batch = batch.0, reason = error.message, "attempt failed");
+        if let Some(left_out) = self.state.quiet.allows((step, error.class), Instant::now()) {
+            tracing::warn!(
+                step,
+                class = error.class,
+                batch = batch.0,
+                reason = error.message,
+                left_out,
+                "attempt failed"
+            );
+        }
         error.failure
     }
 }
@@ -462,10 +477,12 @@ fn decode(decoder: &mut BatchDecoder, record: &BorrowedMessage<'_>, filling: &mu
     }
 }
 
-fn kafka_error(error: &KafkaError, topic: &str, group: &str) -> Result<(), WorkerError> {
+fn kafka_error(error: &KafkaError, topic: &str, group: &str, quiet: &mut LoopQuiet) -> Result<(), WorkerError> {
     if let Some(why) = needs_a_human(error, topic, group) {
         return Err(WorkerError::Halted(why));
     }
-    tracing::warn!(%error, "reading from kafka failed; librdkafka goes on trying");
+    if let Some(left_out) = quiet.allows(("read", "retry"), Instant::now()) {
+        tracing::warn!(%error, left_out, "reading from kafka failed; librdkafka goes on trying");
+    }
     Ok(())
 }

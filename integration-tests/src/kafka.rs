@@ -9,13 +9,17 @@ use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceS
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{DeliveryResult, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::wait::{block_on, wait_until};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// For something to come about.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// For one answer.
+const LOOKUP: Duration = Duration::from_secs(10);
 
 /// A record as it lies in a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,11 +77,15 @@ impl Kafka {
     pub fn create_topic(&self, name: &str, partitions: i32) {
         let admin = self.admin();
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let options = AdminOptions::new().operation_timeout(Some(LOOKUP));
         // On a busy machine the one broker may be fenced for a moment: then there is none that could hold the topic.
         wait_until(&format!("topic {name} to be made"), PATIENCE, || {
             let results = block_on(admin.create_topics([&topic], &options)).map_err(|error| error.to_string())?;
-            results.into_iter().try_for_each(|result| result.map(drop).map_err(|(_, code)| code.to_string()))
+            results.into_iter().try_for_each(|result| match result {
+                // An earlier try made it, though its answer got lost: names are each test's own.
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(()),
+                Err((_, code)) => Err(code.to_string()),
+            })
         });
     }
 
@@ -99,12 +107,12 @@ impl Kafka {
     pub fn ends(&self, topic: &str) -> Vec<(i32, i64)> {
         // A topic that was just made, or whose broker was just away, may have no leader for a moment.
         wait_until(&format!("the ends of topic {topic}"), PATIENCE, || {
-            let metadata = self.reader.fetch_metadata(Some(topic), PATIENCE).map_err(|error| error.to_string())?;
+            let metadata = self.reader.fetch_metadata(Some(topic), LOOKUP).map_err(|error| error.to_string())?;
             let partitions = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
             if partitions.is_empty() {
                 return Err("it has no partitions".to_owned());
             }
-            let end = |partition: i32| match self.reader.fetch_watermarks(topic, partition, PATIENCE) {
+            let end = |partition: i32| match self.reader.fetch_watermarks(topic, partition, LOOKUP) {
                 Ok((_, end)) => Ok((partition, end)),
                 Err(error) => Err(format!("partition {partition}: {error}")),
             };
@@ -120,7 +128,7 @@ impl Kafka {
             list.add_partition(topic, partition);
         }
         let committed = wait_until("the committed offsets", PATIENCE, || {
-            self.reader.committed_offsets(list.clone(), PATIENCE).map_err(|error| error.to_string())
+            self.reader.committed_offsets(list.clone(), LOOKUP).map_err(|error| error.to_string())
         });
         let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
         let elements = committed.elements();
@@ -137,7 +145,7 @@ impl Kafka {
     /// Every record that lies in a topic now.
     ///
     /// # Panics
-    /// When they can't be read within 30 s.
+    /// When they can't be read within a minute.
     #[must_use]
     pub fn read(&self, topic: &str) -> Vec<Record> {
         let mut missing: HashMap<i32, i64> = self.ends(topic).into_iter().filter(|&(_, end)| end > 0).collect();
@@ -240,7 +248,7 @@ impl RawSender {
     /// Waits for all acknowledgements and returns where each record lies, by number.
     ///
     /// # Panics
-    /// When a record was not acknowledged within 30 s.
+    /// When a record was not acknowledged within a minute.
     #[must_use]
     pub fn positions(&self) -> Vec<(i32, i64)> {
         self.producer.flush(PATIENCE).expect("the broker acknowledges");
