@@ -21,6 +21,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use screen::Screen;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Shows auditstream at work on a stack that is up (`cargo xtask stack up --throughput`).
 #[derive(Debug, Parser)]
 #[command(name = "auditstream-demo", max_term_width = 100)]
