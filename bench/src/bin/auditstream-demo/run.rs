@@ -89,7 +89,8 @@ pub(crate) async fn run(args: &Args, screen: &Screen) -> Result<ExitCode> {
 
     screen.step("Generated load: on the topic first, then two workers drain it");
     setup::drain(&demo, workers).await?;
-    let sent = throughput::load(&demo, args.events, &demo.acknowledged).await?;
+    throughput::warm_up(&demo).await?;
+    let sent = throughput::load(&demo, demo.seed, args.events, &demo.acknowledged).await?;
     throughput::say_sent(screen, &sent);
     let (drained, workers) = throughput::drain(&demo, args.events, 2).await?;
     throughput::say_drained(screen, &drained);

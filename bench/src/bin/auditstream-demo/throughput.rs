@@ -28,6 +28,8 @@ const READINESS: Duration = Duration::from_millis(2);
 const LOOK: Duration = Duration::from_millis(100);
 /// The same when four of five are there: now it says when the clock stops.
 const LOOK_CLOSELY: Duration = Duration::from_millis(15);
+/// Events of the round that does not count.
+const WARM_UP: u64 = 200_000;
 /// Without a new row for so long, nothing comes any more.
 const STALL: Duration = Duration::from_secs(60);
 
@@ -91,8 +93,8 @@ impl Drained {
     }
 }
 
-/// Puts `events` generated events on the topic.
-pub(crate) async fn load(demo: &Demo<'_>, events: u64, acknowledged: &Acknowledged) -> Result<Sent> {
+/// Puts `events` generated events on the topic; each seed makes others.
+pub(crate) async fn load(demo: &Demo<'_>, seed: u64, events: u64, acknowledged: &Acknowledged) -> Result<Sent> {
     /// Stops the threads when the work is dropped.
     struct Stop(Arc<AtomicBool>);
     impl Drop for Stop {
@@ -100,7 +102,7 @@ pub(crate) async fn load(demo: &Demo<'_>, events: u64, acknowledged: &Acknowledg
             self.0.store(true, Ordering::Relaxed);
         }
     }
-    let options = Options { seed: demo.seed, events, until: Timestamp::now(), ..Options::default() };
+    let options = Options { seed, events, until: Timestamp::now(), ..Options::default() };
     let producer = Producer::with_observer(demo.target.producer(), acknowledged.observer())?;
     let (sent, stop) = (Arc::new(AtomicU64::new(0)), Stop(Arc::default()));
     let bar = demo.screen.bar("onto the topic", events);
@@ -210,6 +212,15 @@ pub(crate) async fn drain(demo: &Demo<'_>, events: u64, workers: u32) -> Result<
     Ok((drained, running))
 }
 
+/// One smaller round that does not count: servers that have just started spend the first second on compiling and on touching their memory.
+pub(crate) async fn warm_up(demo: &Demo<'_>) -> Result<()> {
+    demo.screen
+        .say(&format!("  a round of {} events first, to warm the servers up; it does not count", thousands(WARM_UP)));
+    load(demo, !demo.seed, WARM_UP, &demo.acknowledged).await?;
+    let (_, workers) = drain(demo, WARM_UP, 2).await?;
+    setup::drain(demo, workers).await
+}
+
 pub(crate) fn say_sent(screen: &Screen, sent: &Sent) {
     screen.say(&format!(
         "  {} events on the topic in {:.2} s, every one acknowledged: {} a second from one producer",
@@ -250,7 +261,7 @@ pub(crate) async fn only_load(args: &LoadArgs, screen: &Screen) -> Result<()> {
         None => demo.acknowledged.clone(),
     };
     setup::tables_and_topics(&demo).await?;
-    let sent = load(&demo, args.events, &list).await?;
+    let sent = load(&demo, demo.seed, args.events, &list).await?;
     list.sync().context("the list of acknowledged ids can't be written")?;
     say_sent(screen, &sent);
     Ok(())
@@ -262,7 +273,7 @@ pub(crate) async fn bench(args: &BenchArgs, screen: &Screen) -> Result<()> {
     setup::tables_and_topics(&demo).await?;
     for round in 0..args.rounds {
         screen.say(&format!("round {} of {}", round + 1, args.rounds));
-        let sent = load(&demo, args.events, &demo.acknowledged).await?;
+        let sent = load(&demo, demo.seed, args.events, &demo.acknowledged).await?;
         say_sent(screen, &sent);
         let (drained, workers) = drain(&demo, args.events, args.workers).await?;
         say_drained(screen, &drained);
