@@ -8,12 +8,10 @@ use std::time::Duration;
 use auditstream_schemas::Schemas;
 use rdkafka::ClientConfig;
 
-use crate::core::{Backoff, Limits};
+use crate::core::{Backoff, Limits, Targets};
 
 /// At most so many inserts run at once: one that the server works on and one that is on its way there.
 const MAX_INSERTS: usize = 2;
-/// The cost of an insert and of its part is spread over so many rows, at least, when a worker has caught up.
-const WORTHWHILE_ROWS: usize = 10_000;
 /// Reading held back for longer than this pauses the partitions, so that polling can go on serving the group.
 const PAUSE_AFTER: Duration = Duration::from_secs(2);
 /// Work of revoked partitions is finished or dropped within this time; the group waits for it.
@@ -36,12 +34,18 @@ pub struct Config {
     pub group_id: String,
     /// Names this worker in the ledger and in dead letters.
     pub worker_id: String,
-    /// Rows of one insert, at most.
+    /// Rows that one insert should have, when there are as many: the cost of a part is spread over them. The floor of the adaptive batch size.
+    pub batch_min_rows: usize,
+    /// Rows of one insert, at most. The ceiling of the adaptive batch size.
     pub batch_max_rows: usize,
     /// Wire bytes of the records of one insert, at most (plus one record).
     pub batch_max_bytes: usize,
-    /// How long a record waits for others before it is inserted.
+    /// How long a record waits for others before it is inserted; shorter when inserts take long, longer while ClickHouse has too many parts.
     pub batch_max_age: Duration,
+    /// From the arrival of a record in Kafka to its being queryable, at low traffic: what the waiting is fitted to.
+    pub freshness_target: Duration,
+    /// Parts of one partition of the events table above which inserts become fewer.
+    pub max_parts: u64,
     /// Wire bytes of the records held at once, at most (plus one record). Memory is about three times this, plus the prefetch.
     pub in_flight_bytes: usize,
     /// A worker that is asked to stop finishes within this time.
@@ -64,8 +68,8 @@ const CONSUMER_DEFAULTS: [(&str, &str); 10] = [
     ("queued.max.messages.kbytes", "24576"),
     ("fetch.message.max.bytes", "2097152"),
     ("isolation.level", "read_committed"),
-    // The lag of each partition comes from here.
-    ("statistics.interval.ms", "5000"),
+    // The lag of each partition comes from here, and with it how large batches should be.
+    ("statistics.interval.ms", "1000"),
 ];
 
 /// What the delivery guarantee rests on; a user's setting of these is overruled by the CLI's check and by this list.
@@ -117,10 +121,14 @@ impl Config {
 
     pub(crate) fn limits(&self, seed: u64) -> Limits {
         Limits {
-            batch_max_rows: self.batch_max_rows,
+            targets: Targets {
+                floor_rows: self.batch_min_rows.min(self.batch_max_rows),
+                ceiling_rows: self.batch_max_rows,
+                max_age: self.batch_max_age,
+                freshness: self.freshness_target,
+                max_parts: self.max_parts,
+            },
             batch_max_bytes: self.batch_max_bytes,
-            batch_max_age: self.batch_max_age,
-            worthwhile_rows: WORTHWHILE_ROWS.min(self.batch_max_rows),
             in_flight_bytes: self.in_flight_bytes,
             max_inserts: MAX_INSERTS,
             pause_after: PAUSE_AFTER,
@@ -158,9 +166,12 @@ mod tests {
             dead_letter_topic: "dead".into(),
             group_id: "group".into(),
             worker_id: "w1".into(),
+            batch_min_rows: 5,
             batch_max_rows: 10,
             batch_max_bytes: 1000,
             batch_max_age: Duration::from_millis(5),
+            freshness_target: Duration::from_secs(1),
+            max_parts: 300,
             in_flight_bytes: 2000,
             drain_deadline: Duration::from_secs(1),
             http_listen: None,

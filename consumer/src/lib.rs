@@ -40,6 +40,8 @@ use crate::worker::{Loop, LoopState};
 
 /// Wait between two attempts to reach a server at the start.
 const START_RETRY: Duration = Duration::from_secs(1);
+/// How often the parts of the table are counted: merges take seconds.
+const PARTS_INTERVAL: Duration = Duration::from_secs(5);
 /// A topic that was just made is not known to every broker at once: so often it is looked for before it counts as missing.
 const TOPIC_LOOKUPS: u32 = 5;
 
@@ -96,6 +98,8 @@ pub async fn run(
         tracing::info!(address = %bound, "serving probes and metrics");
     }
     let (completions, inbox) = mpsc::channel();
+    let parts = watch_parts(store.clone(), completions.clone());
+    let _watch = EndWithUs(tokio::spawn(parts).abort_handle());
     tokio::pin!(shutdown);
     let reader = Reader::new(&config.consumer_properties(), &config.topic).map_err(WorkerError::Kafka)?;
     let ready = async {
@@ -152,6 +156,27 @@ pub async fn run(
         result = &mut finished => return result.unwrap_or(Err(WorkerError::Thread)),
     }
     finished.await.unwrap_or(Err(WorkerError::Thread))
+}
+
+/// Ends a task of the runtime when the worker ends.
+struct EndWithUs(tokio::task::AbortHandle);
+
+impl Drop for EndWithUs {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Tells the loop how many parts the table has, until nobody listens. A look that fails says nothing: inserts fail then too, and those count.
+async fn watch_parts(store: Store, completions: mpsc::Sender<Completion>) {
+    loop {
+        tokio::time::sleep(PARTS_INTERVAL).await;
+        if let Ok(parts) = store.fullest_partition().await
+            && completions.send(Completion::Parts(parts)).is_err()
+        {
+            return;
+        }
+    }
 }
 
 /// Waits until ClickHouse answers, and checks that the tables hold what this version writes.

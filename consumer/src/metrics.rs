@@ -47,6 +47,11 @@ pub(crate) struct Metrics {
     pub(crate) rows: Counter,
     pub(crate) batches: Family<ReasonLabel, Counter>,
     pub(crate) batch_rows: Histogram,
+    /// What the loop that sizes batches aims at now.
+    pub(crate) batch_target_rows: Gauge,
+    pub(crate) batch_target_age: Gauge<f64, AtomicU64>,
+    pub(crate) batch_decisions: Family<ReasonLabel, Counter>,
+    pub(crate) table_parts: Gauge,
     pub(crate) insert_seconds: Histogram,
     pub(crate) failures: Family<FailureLabel, Counter>,
     pub(crate) dead_letters: Family<DeadLetterLabel, Counter>,
@@ -73,6 +78,10 @@ impl Metrics {
             batches: Family::default(),
             // 1 row to 2^20 rows an insert.
             batch_rows: Histogram::new(exponential_buckets(1.0, 4.0, 11)),
+            batch_target_rows: Gauge::default(),
+            batch_target_age: Gauge::default(),
+            batch_decisions: Family::default(),
+            table_parts: Gauge::default(),
             // 1 ms to 65 s, about the range between an idle server and the insert timeout.
             insert_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 17)),
             failures: Family::default(),
@@ -102,6 +111,27 @@ impl Metrics {
         registry.register("rows", "Rows acknowledged by ClickHouse", metrics.rows.clone());
         registry.register("batches", "Batches sealed, by reason", metrics.batches.clone());
         registry.register("batch_rows", "Rows of a batch", metrics.batch_rows.clone());
+        registry.register(
+            "batch_target_rows",
+            "Rows that close a batch, as the closed loop has it now",
+            metrics.batch_target_rows.clone(),
+        );
+        registry.register_with_unit(
+            "batch_target_age",
+            "Age that closes a batch, as the closed loop has it now",
+            Unit::Seconds,
+            metrics.batch_target_age.clone(),
+        );
+        registry.register(
+            "batch_decisions",
+            "Decisions of the closed loop that sizes batches, by reason",
+            metrics.batch_decisions.clone(),
+        );
+        registry.register(
+            "table_parts",
+            "Active parts of the fullest partition of the events table",
+            metrics.table_parts.clone(),
+        );
         registry.register_with_unit(
             "insert",
             "Time of one insert, answer included",

@@ -13,7 +13,7 @@ use auditstream_store::{DeadLetterRow, ErrorClass, EventBody, InsertError, Ledge
 
 use rdkafka::error::KafkaError;
 
-use crate::core::{BatchId, Failure, Span};
+use crate::core::{BatchId, Failure, Overload, Span};
 use crate::dead_letters::{DeadLetter, DeadLetterSender, Delivered, now_ms};
 use crate::refetch::{RefetchError, Refetcher};
 
@@ -39,6 +39,8 @@ pub(crate) enum Completion {
     },
     /// The broker has answered a commit.
     Committed(Result<(), KafkaError>),
+    /// Parts of the fullest partition of the events table. Nobody's task: the watch over the table says so from time to time.
+    Parts(u64),
     /// The service is asked to stop.
     Shutdown,
 }
@@ -65,7 +67,10 @@ impl From<InsertError> for StepError {
     fn from(error: InsertError) -> Self {
         let message = error.to_string();
         match error.class {
-            ErrorClass::Retry => Self::retry(message),
+            ErrorClass::Retry => {
+                let overload = error.code.and_then(overload_of);
+                Self { failure: overload.map_or(Failure::Retry, Failure::Overload), ..Self::retry(message) }
+            }
             ErrorClass::Halt => Self::halt(message),
             // Every record was checked against its schema and the column's range before it came here, so a refusal of the data is a fault of
             // this program or of the table: nothing is skipped on a guess.
@@ -74,6 +79,17 @@ impl From<InsertError> for StepError {
                 ..Self::halt(format!("clickhouse refused rows that passed every check: {message}"))
             },
         }
+    }
+}
+
+/// What a ClickHouse that answers with this code is short of, when fewer or smaller inserts help.
+fn overload_of(code: u32) -> Option<Overload> {
+    match code {
+        // TOO_MANY_PARTS
+        252 => Some(Overload::Parts),
+        // MEMORY_LIMIT_EXCEEDED
+        241 => Some(Overload::Memory),
+        _ => None,
     }
 }
 
@@ -98,7 +114,7 @@ pub(crate) struct Sink {
 
 impl Sink {
     /// Inserts the rows; encodes them first if that was not done yet.
-    pub(crate) async fn insert(self, batch: BatchId, rows: Rows, spans: Vec<Span>) {
+    pub(crate) async fn insert(self, batch: BatchId, rows: Rows, spans: Vec<Span>, pieces: u32) {
         let started = Instant::now();
         let body = match rows {
             Rows::Body(body) => Ok(body),
@@ -107,7 +123,7 @@ impl Sink {
         let (body, result) = match body {
             Ok(body) => {
                 let token = self.token(&spans, &body.hash);
-                let result = self.store_rows(&body, &token).await;
+                let result = self.store_rows(&body, &token, pieces).await;
                 (Some(body), result)
             }
             Err(error) => (None, Err(error)),
@@ -116,8 +132,8 @@ impl Sink {
     }
 
     /// Stores the body's rows; answers with those that ClickHouse refuses, as the records that they came from.
-    async fn store_rows(&self, body: &EventBody, token: &str) -> Result<Vec<DeadLetter>, StepError> {
-        match self.store.insert_events(body, token).await {
+    async fn store_rows(&self, body: &EventBody, token: &str, pieces: u32) -> Result<Vec<DeadLetter>, StepError> {
+        match self.store.insert_in_pieces(body, token, pieces).await {
             Ok(()) => Ok(Vec::new()),
             Err(error) if error.class == ErrorClass::Bisect => {
                 tracing::warn!(

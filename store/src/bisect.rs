@@ -30,6 +30,26 @@ pub struct RefusedRow {
 }
 
 impl Store {
+    /// Inserts `body` in so many inserts of about equal size, one after the other: for a ClickHouse that has too little memory for one. The pieces have
+    /// tokens of their own, the same ones at every call with the same number.
+    ///
+    /// # Errors
+    /// As [`Store::insert_events`], of the first piece that fails; those before it are stored.
+    pub async fn insert_in_pieces(&self, body: &EventBody, token: &str, pieces: u32) -> Result<(), InsertError> {
+        if pieces <= 1 {
+            return self.insert_events(body, token).await;
+        }
+        let batches = body.batches();
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let size = rows.div_ceil(usize::try_from(pieces).unwrap_or(1)).max(1);
+        for start in (0..rows).step_by(size) {
+            let range = start..rows.min(start + size);
+            let part = part_of(body, &range)?;
+            self.insert_events(&part, &part_token(token, &range)).await?;
+        }
+        Ok(())
+    }
+
     /// Inserts all rows of `body` but those that ClickHouse refuses for themselves, and answers which those are. For a body whose whole was refused with
     /// [`ErrorClass::Bisect`].
     ///
@@ -43,11 +63,8 @@ impl Store {
         let mut refused = Vec::new();
         let mut pending = halves(0..rows);
         while let Some(range) = pending.pop() {
-            let part = slice(batches, &range);
-            // The hash names the whole; the token of a part has the range beside it.
-            let part_body = body_of(part, body.hash)
-                .map_err(|error| CallError::halt(format!("a body could not be split: {error}")))?;
-            match self.insert_events(&part_body, &format!("{token}/{}-{}", range.start, range.end)).await {
+            let part_body = part_of(body, &range)?;
+            match self.insert_events(&part_body, &part_token(token, &range)).await {
                 Ok(()) => {}
                 Err(error) if error.class == ErrorClass::Bisect && range.len() > 1 => pending.extend(halves(range)),
                 Err(error) if error.class == ErrorClass::Bisect => {
@@ -66,6 +83,16 @@ impl Store {
         refused.sort_by_key(|row| (row.partition, row.offset));
         Ok(refused)
     }
+}
+
+fn part_of(body: &EventBody, range: &Range<usize>) -> Result<EventBody, InsertError> {
+    body_of(slice(body.batches(), range), body.hash)
+        .map_err(|error| CallError::halt(format!("a body could not be split: {error}")))
+}
+
+/// The body's hash in `token` names the whole; the range beside it the part.
+fn part_token(token: &str, range: &Range<usize>) -> String {
+    format!("{token}/{}-{}", range.start, range.end)
 }
 
 /// The second half first, so that a stack yields the rows in order. One row has no halves: it stays whole.

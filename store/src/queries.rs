@@ -83,6 +83,18 @@ struct Batches {
 }
 
 impl Store {
+    /// Active parts of the partition of `events` that has most of them.
+    ///
+    /// # Errors
+    /// When ClickHouse refuses or does not answer within the query timeout.
+    pub async fn fullest_partition(&self) -> Result<u64, CallError> {
+        self.fetch_one(&format!(
+            "SELECT max(parts) FROM (SELECT count() AS parts FROM system.parts WHERE active AND database = {} AND table = 'events' GROUP BY partition_id)",
+            quoted(self.database())
+        ))
+        .await
+    }
+
     /// Figures of all tables.
     ///
     /// # Errors

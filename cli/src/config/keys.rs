@@ -87,9 +87,12 @@ pub(crate) const KEYS: &[Key] = &[
     number("producer.delivery_timeout_ms", integer(1_000, 24 * HOUR_MS), 120_000),
     text("consumer.group_id", "auditstream"),
     unset("consumer.worker_id", TEXT),
-    number("consumer.batch_max_rows", integer(1, 10_000_000), 200_000),
+    number("consumer.batch_min_rows", integer(1, 10_000_000), 10_000),
+    number("consumer.batch_max_rows", integer(1, 10_000_000), 500_000),
     number("consumer.batch_max_bytes", integer(64 * 1024, 1024 * MIB), 32 * MIB),
     number("consumer.batch_max_age_ms", integer(1, HOUR_MS), 500),
+    number("consumer.freshness_target_ms", integer(10, HOUR_MS), 1_000),
+    number("consumer.max_parts", integer(1, 100_000), 300),
     number("consumer.in_flight_bytes", integer(64 * 1024, 16 * 1024 * MIB), 64 * MIB),
     number("consumer.drain_deadline_ms", integer(100, HOUR_MS), 25_000),
     Key {

@@ -172,7 +172,7 @@ mod tests {
         assert!(!shown.contains("hunter"), "{shown}");
         let again = shown.parse::<toml::Table>().unwrap();
         assert_eq!(again["kafka"]["properties"]["socket.timeout.ms"].as_str(), Some("7"));
-        assert_eq!(again["consumer"]["batch_max_rows"].as_integer(), Some(200_000));
+        assert_eq!(again["consumer"]["batch_max_rows"].as_integer(), Some(500_000));
         assert!(shown.contains("# worker_id is not set"), "{shown}");
     }
 }

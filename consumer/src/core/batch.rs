@@ -2,6 +2,9 @@
 
 use super::{Epoch, Now};
 
+/// A batch goes in at most so many inserts: each of a two-hundredth of the largest batch needs little memory anywhere.
+const MAX_PIECES: u32 = 256;
+
 /// Numbers the batches of one worker process in the order in which they were opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub u64);
@@ -97,8 +100,13 @@ pub(super) struct Batch {
     pub(super) dead_letters: usize,
     pub(super) bytes: usize,
     pub(super) insert: Step,
+    pub(super) insert_started: Now,
+    /// Inserts that one attempt is made of.
+    pub(super) pieces: u32,
     pub(super) delivery: Step,
     pub(super) ledger: Step,
+    /// There was always more to read while it was open.
+    pub(super) is_behind: bool,
     /// Dead letters were added while a delivery was under way, which does not hold them.
     pub(super) deliver_again: bool,
     /// Index into `spans` of the last record's partition: records come in runs of one partition.
@@ -115,8 +123,11 @@ impl Batch {
             dead_letters: 0,
             bytes: 0,
             insert: Step::Open,
+            insert_started: opened,
+            pieces: 1,
             delivery: Step::Open,
             ledger: Step::Open,
+            is_behind: true,
             deliver_again: false,
             current: 0,
         }
@@ -155,6 +166,12 @@ impl Batch {
             Step::Running { .. } => self.deliver_again = true,
             Step::Open | Step::Waiting { .. } => {}
         }
+    }
+
+    /// ClickHouse has too little memory for the insert: the next attempt is made of more and smaller ones.
+    pub(super) fn divide(&mut self) {
+        let rows = u32::try_from(self.rows).unwrap_or(u32::MAX);
+        self.pieces = self.pieces.saturating_mul(2).min(MAX_PIECES).min(rows.max(1));
     }
 
     /// The delivery under way was acknowledged.

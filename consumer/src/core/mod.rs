@@ -18,6 +18,7 @@
 
 pub mod backoff;
 pub mod batch;
+pub mod governor;
 pub mod ledger;
 #[cfg(test)]
 mod sim;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 pub use backoff::Backoff;
 pub use batch::{BatchId, SealReason, Span};
+pub use governor::{Cause, Decision, Overload, Targets};
 pub use worker::Worker;
 
 /// Time since the worker started, from a monotonic clock that the caller owns.
@@ -41,15 +43,12 @@ pub struct Epoch(pub u64);
 /// The bounds inside which the worker decides.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// A batch is sealed when it holds this many rows.
-    pub batch_max_rows: usize,
+    /// What the closed loop of [`governor`] aims at. A batch is sealed when it holds as many rows as the loop says, or when it is as old as the loop
+    /// says and an insert slot is free. When there is nothing more to read, a batch of [`Targets::floor_rows`] is sealed at once, and a smaller one if
+    /// the last seal is as long ago as that age: so that a single event is queryable at once and parts stay few.
+    pub targets: Targets,
     /// A batch is sealed when the records in it have this many bytes on the wire.
     pub batch_max_bytes: usize,
-    /// A batch is sealed this long after its first record, as soon as an insert slot is free. When there is nothing more to read, a batch is sealed at
-    /// once if the last one is as old as this, so that a single event is queryable at once and parts stay few.
-    pub batch_max_age: Duration,
-    /// With so many rows a batch is worth an insert of its own as soon as there is nothing more to read.
-    pub worthwhile_rows: usize,
     /// Records are no longer read while this many wire bytes are held, batches being filled, inserted and retried together.
     pub in_flight_bytes: usize,
     /// So many inserts run at once; further sealed batches wait.
@@ -78,6 +77,8 @@ pub enum Verdict {
 pub enum Failure {
     /// Passing, or unknown: the same bytes again after a back-off, for ever.
     Retry,
+    /// ClickHouse is short of something: as [`Failure::Retry`], and the loop that sizes batches learns of it.
+    Overload(Overload),
     /// Needs a human: stop, lose nothing, say why.
     Halt(String),
 }
@@ -121,6 +122,10 @@ pub enum Input {
     Committed,
     /// The broker refused or lost the last [`Action::Commit`].
     CommitFailed,
+    /// So many records of the assigned partitions are not read yet.
+    Lag(u64),
+    /// The fullest partition of the events table has so many parts.
+    Parts(u64),
     /// Everything that there was has been read: waiting longer brings no more rows into the batch.
     CaughtUp,
     /// Time has passed.
@@ -147,6 +152,8 @@ pub enum Action {
         spans: Vec<Span>,
         /// 0 for the first try.
         attempt: u32,
+        /// In so many inserts one after the other: 1 unless ClickHouse had too little memory for fewer.
+        pieces: u32,
     },
     /// Deliver the batch's dead letters that were not acknowledged yet.
     SendDeadLetters {
@@ -174,6 +181,8 @@ pub enum Action {
     Pause(Vec<i32>),
     /// Fetch these partitions again.
     Resume(Vec<i32>),
+    /// Batches are sized otherwise from now on. Nothing to carry out: for log and metrics.
+    Tuned(Decision),
     /// The worker is done.
     Stop(StopReason),
 }

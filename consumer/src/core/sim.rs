@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::{Action, Backoff, BatchId, Failure, Input, Limits, Now, StopReason, Verdict, Worker};
+use super::{Action, Backoff, BatchId, Failure, Input, Limits, Now, Overload, StopReason, Targets, Verdict, Worker};
 
 const PARTITIONS: i32 = 4;
 const LARGEST_RECORD: usize = 200;
@@ -62,10 +62,14 @@ struct Node {
 impl Node {
     fn new(seed: u64) -> Self {
         let limits = Limits {
-            batch_max_rows: 8,
+            targets: Targets {
+                floor_rows: 3,
+                ceiling_rows: 12,
+                max_age: Duration::from_millis(50),
+                freshness: Duration::from_secs(10),
+                max_parts: 100,
+            },
             batch_max_bytes: 600,
-            batch_max_age: Duration::from_millis(50),
-            worthwhile_rows: 4,
             in_flight_bytes: 1500,
             max_inserts: 2,
             pause_after: Duration::from_millis(20),
@@ -166,6 +170,14 @@ impl World {
                     }
                 }
             }
+            Action::Tuned(decision) => {
+                let (rows, age) = (decision.rows, decision.age);
+                assert!(
+                    (1..=12).contains(&rows) && age <= Duration::from_millis(400),
+                    "seed {}: {decision:?}",
+                    self.seed
+                );
+            }
             Action::Pause(_) | Action::Resume(_) => {}
             Action::Stop(reason) => node.stopped = Some(reason),
         }
@@ -202,6 +214,10 @@ impl World {
             13 => self.take_away(),
             14 if self.random.one_in(8) => self.crash(node),
             15 if self.random.one_in(20) => self.input(node, Input::Drain),
+            15 if self.random.one_in(4) => {
+                let told = self.random.next() % 200;
+                self.input(node, if told < 100 { Input::Lag(told) } else { Input::Parts(told) });
+            }
             _ => {}
         }
         if self.nodes[node].stopped.is_some() {
@@ -258,7 +274,7 @@ impl World {
         }
         let input = match (task, heard) {
             (Task::Insert(batch), true) => Input::Inserted(batch),
-            (Task::Insert(batch), false) => Input::InsertFailed(batch, Failure::Retry),
+            (Task::Insert(batch), false) => Input::InsertFailed(batch, self.insert_failure()),
             (Task::Deliver(batch), true) => Input::DeadLettersDelivered(batch),
             (Task::Deliver(batch), false) => Input::DeadLettersFailed(batch, Failure::Retry),
             (Task::Ledger(batch), true) => Input::LedgerWritten(batch),
@@ -267,6 +283,14 @@ impl World {
             (Task::Commit(_), _) => Input::CommitFailed,
         };
         self.input(index, input);
+    }
+
+    fn insert_failure(&mut self) -> Failure {
+        match self.random.below(4) {
+            0 => Failure::Overload(Overload::Parts),
+            1 => Failure::Overload(Overload::Memory),
+            _ => Failure::Retry,
+        }
     }
 
     /// The broker refuses members that no longer own what they commit, and commits of an older generation.

@@ -2,23 +2,34 @@
 
 use std::time::Duration;
 
-use super::{Action, Backoff, BatchId, Failure, Input, Limits, SealReason, Span, StopReason, Verdict, Worker};
+use super::{
+    Action, Backoff, BatchId, Cause, Decision, Failure, Input, Limits, Overload, SealReason, Span, StopReason, Targets,
+    Verdict, Worker,
+};
 
 const MS: Duration = Duration::from_millis(1);
 
-fn worker() -> Worker {
-    let mut worker = Worker::new(Limits {
-        batch_max_rows: 3,
+fn limits() -> Limits {
+    Limits {
+        targets: Targets {
+            floor_rows: 3,
+            ceiling_rows: 3,
+            max_age: 100 * MS,
+            freshness: Duration::from_secs(10),
+            max_parts: 100,
+        },
         batch_max_bytes: 1000,
-        batch_max_age: 100 * MS,
-        worthwhile_rows: 2,
         in_flight_bytes: 2000,
         max_inserts: 1,
         pause_after: 50 * MS,
         revoke_deadline: 500 * MS,
         drain_deadline: 1000 * MS,
         backoff: Backoff { base: 10 * MS, cap: 40 * MS, seed: 1 },
-    });
+    }
+}
+
+fn worker() -> Worker {
+    let mut worker = Worker::new(limits());
     handle(&mut worker, Input::Assigned(vec![(0, Some(0)), (1, Some(0))]), 0);
     worker
 }
@@ -256,10 +267,42 @@ fn a_single_event_does_not_wait_when_there_is_no_more() {
     handle(&mut worker, Input::Inserted(ONE), 7);
     record(&mut worker, 0, 1, 10, 8);
     assert_eq!(seal_reason(&handle(&mut worker, Input::CaughtUp, 9)), None, "small batches are as rare as their age");
-    record(&mut worker, 0, 2, 10, 10);
-    assert_eq!(
-        seal_reason(&handle(&mut worker, Input::CaughtUp, 11)),
-        Some(SealReason::CaughtUp),
-        "a large one is worth it"
-    );
+}
+
+#[test]
+fn a_large_batch_does_not_wait_when_there_is_no_more() {
+    let targets = Targets { floor_rows: 2, ceiling_rows: 8, ..limits().targets };
+    let mut worker = Worker::new(Limits { targets, ..limits() });
+    handle(&mut worker, Input::Assigned(vec![(0, Some(0))]), 0);
+    record(&mut worker, 0, 0, 10, 0);
+    let actions = record(&mut worker, 0, 1, 10, 0);
+    let grown = Decision { rows: 4, age: 100 * MS, cause: Cause::Backlog };
+    assert!(actions.contains(&Action::Tuned(grown)), "{actions:?}");
+    handle(&mut worker, Input::Inserted(ONE), 1);
+    record(&mut worker, 0, 2, 10, 1);
+    assert_eq!(seal_reason(&handle(&mut worker, Input::CaughtUp, 2)), None, "one row is not worth an insert so soon");
+    record(&mut worker, 0, 3, 10, 3);
+    assert_eq!(seal_reason(&handle(&mut worker, Input::CaughtUp, 4)), Some(SealReason::CaughtUp));
+}
+
+#[test]
+fn what_needs_too_much_memory_goes_in_pieces() {
+    let mut worker = worker();
+    for offset in 0..3 {
+        record(&mut worker, 0, offset, 10, 0);
+    }
+    let (mut now, mut pieces) = (0, Vec::new());
+    for _ in 0..4 {
+        let failed = Input::InsertFailed(ONE, Failure::Overload(Overload::Memory));
+        handle(&mut worker, failed, now);
+        now += 41;
+        pieces.extend(handle(&mut worker, Input::Tick, now).iter().filter_map(|action| match action {
+            Action::Insert { pieces, .. } => Some(*pieces),
+            _ => None,
+        }));
+    }
+    assert_eq!(pieces, [2, 3, 3, 3], "one row is the smallest piece");
+    handle(&mut worker, Input::InsertFailed(ONE, Failure::Retry), now);
+    let again = handle(&mut worker, Input::Tick, now + 41);
+    assert!(again.iter().any(|action| matches!(action, Action::Insert { pieces: 3, attempt: 5, .. })), "{again:?}");
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::batch::{Batch, Step};
+use super::governor::{Decision, Governor, Overload};
 use super::ledger::PartitionLedger;
 use super::{Action, BatchId, Epoch, Failure, Input, Limits, Now, SealReason, StopReason, Verdict};
 
@@ -13,6 +14,7 @@ pub struct Worker {
     partitions: BTreeMap<i32, PartitionLedger>,
     last_epoch: u64,
     next_batch: u64,
+    governor: Governor,
     filling: Option<Batch>,
     sealed: BTreeMap<BatchId, Batch>,
     /// Wire bytes in `filling` and `sealed`.
@@ -51,6 +53,7 @@ impl Worker {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
+            governor: Governor::new(limits.targets.clone()),
             limits,
             partitions: BTreeMap::new(),
             last_epoch: 0,
@@ -108,11 +111,8 @@ impl Worker {
     /// When `Input::Tick` is needed next, if nothing else happens before.
     #[must_use]
     pub fn next_wake(&self) -> Option<Now> {
-        let age = self
-            .filling
-            .as_ref()
-            .filter(|_| self.has_free_insert())
-            .map(|batch| batch.opened + self.limits.batch_max_age);
+        let age =
+            self.filling.as_ref().filter(|_| self.has_free_insert()).map(|batch| batch.opened + self.governor.age());
         let retries = self.sealed.values().flat_map(Batch::steps).filter_map(|step| match step {
             Step::Waiting { due, .. } => Some(due),
             _ => None,
@@ -152,6 +152,8 @@ impl Worker {
             Input::Inserted(batch) => {
                 if let Some(batch) = self.sealed.get_mut(&batch) {
                     batch.insert = Step::Done;
+                    let took = now.saturating_sub(batch.insert_started);
+                    tuned(self.governor.inserted(took), actions);
                 }
             }
             Input::InsertFailed(batch, failure) => {
@@ -178,7 +180,12 @@ impl Worker {
                     not_before: now + delay,
                 };
             }
+            Input::Lag(records) => self.governor.lag(records),
+            Input::Parts(parts) => tuned(self.governor.parts(parts), actions),
             Input::CaughtUp => {
+                if let Some(batch) = &mut self.filling {
+                    batch.is_behind = false;
+                }
                 if self.is_worth_an_insert(now) {
                     self.seal(SealReason::CaughtUp, now, actions);
                 }
@@ -210,7 +217,7 @@ impl Worker {
         ledger.take(offset, batch.id);
         batch.add(partition, ledger.epoch(), offset, bytes, verdict == Verdict::Row);
         self.held_bytes += bytes;
-        batch.rows + batch.dead_letters >= self.limits.batch_max_rows
+        batch.rows + batch.dead_letters >= self.governor.rows()
             || batch.bytes >= self.limits.batch_max_bytes
             || self.held_bytes >= self.limits.in_flight_bytes
     }
@@ -238,8 +245,16 @@ impl Worker {
         let Some(batch) = self.sealed.get_mut(&id) else {
             return;
         };
+        if let Failure::Overload(overload) = failure {
+            // What one insert held is what did not fit.
+            let rows = batch.rows / usize::try_from(batch.pieces).unwrap_or(1).max(1);
+            if overload == Overload::Memory {
+                batch.divide();
+            }
+            tuned(self.governor.overloaded(overload, rows), actions);
+        }
         match failure {
-            Failure::Retry => {
+            Failure::Retry | Failure::Overload(_) => {
                 let step = step(batch);
                 let attempt = step.attempt();
                 let due = now + self.limits.backoff.delay(id.0, attempt);
@@ -300,7 +315,7 @@ impl Worker {
 
     fn seal_reason(&self, now: Now) -> Option<SealReason> {
         let batch = self.filling.as_ref()?;
-        if batch.rows + batch.dead_letters >= self.limits.batch_max_rows {
+        if batch.rows + batch.dead_letters >= self.governor.rows() {
             Some(SealReason::Rows)
         } else if batch.bytes >= self.limits.batch_max_bytes || self.held_bytes >= self.limits.in_flight_bytes {
             Some(SealReason::Bytes)
@@ -308,7 +323,7 @@ impl Worker {
             Some(SealReason::Drain)
         } else if batch.spans.iter().any(|span| self.is_revoking(span.partition)) {
             Some(SealReason::Revoke)
-        } else if batch.opened + self.limits.batch_max_age <= now && self.has_free_insert() {
+        } else if batch.opened + self.governor.age() <= now && self.has_free_insert() {
             Some(SealReason::Age)
         } else {
             None
@@ -317,8 +332,8 @@ impl Worker {
 
     /// Whether the batch should not wait for more when there is no more: a small one only as often as age alone would have it.
     fn is_worth_an_insert(&self, now: Now) -> bool {
-        let is_large = self.filling.as_ref().is_some_and(|batch| batch.rows >= self.limits.worthwhile_rows);
-        let is_rare = self.last_seal.is_none_or(|last| last + self.limits.batch_max_age <= now);
+        let is_large = self.filling.as_ref().is_some_and(|batch| batch.rows >= self.limits.targets.floor_rows);
+        let is_rare = self.last_seal.is_none_or(|last| last + self.governor.age() <= now);
         (is_large || is_rare) && self.has_free_insert()
     }
 
@@ -331,6 +346,7 @@ impl Worker {
             if batch.dead_letters == 0 {
                 batch.delivery = Step::Done;
             }
+            tuned(self.governor.sealed(reason, batch.rows + batch.dead_letters, batch.is_behind), actions);
             actions.push(Action::Seal { batch: batch.id, reason });
             self.sealed.insert(batch.id, batch);
         }
@@ -373,7 +389,9 @@ impl Worker {
             if let Some(attempt) = batch.insert.startable(now).filter(|_| free > 0) {
                 free -= 1;
                 batch.insert = Step::Running { attempt };
-                actions.push(Action::Insert { batch: id, spans: batch.spans.clone(), attempt });
+                batch.insert_started = now;
+                let (spans, pieces) = (batch.spans.clone(), batch.pieces);
+                actions.push(Action::Insert { batch: id, spans, attempt, pieces });
             }
             if let Some(attempt) = batch.delivery.startable(now) {
                 batch.delivery = Step::Running { attempt };
@@ -465,4 +483,8 @@ impl Worker {
         self.phase = Phase::Stopped;
         actions.push(Action::Stop(reason));
     }
+}
+
+fn tuned(decision: Option<Decision>, actions: &mut Vec<Action>) {
+    actions.extend(decision.map(Action::Tuned));
 }

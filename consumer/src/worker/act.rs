@@ -1,7 +1,9 @@
 //! Carries out what the core decides.
 
+use std::time::Instant;
+
 use crate::WorkerError;
-use crate::core::{Action, BatchId, SealReason};
+use crate::core::{Action, BatchId, Decision, SealReason};
 use crate::metrics::{PartitionLabel, ReasonLabel};
 use crate::sink::Rows;
 
@@ -21,14 +23,14 @@ impl Loop {
     pub(super) fn carry_out(&mut self, action: Action) -> Result<(), WorkerError> {
         match action {
             Action::Seal { batch, reason } => self.seal(batch, reason)?,
-            Action::Insert { batch, spans, attempt: _ } => {
+            Action::Insert { batch, spans, attempt: _, pieces } => {
                 let Some(rows) = self.state.held.get_mut(&batch).and_then(|held| held.rows.take()) else {
                     return Err(WorkerError::Halted(format!(
                         "the rows of batch {} are gone before they were stored",
                         batch.0
                     )));
                 };
-                let task = self.sink.clone().insert(batch, rows, spans);
+                let task = self.sink.clone().insert(batch, rows, spans, pieces);
                 self.spawn(task);
             }
             Action::SendDeadLetters { batch, attempt } => {
@@ -70,9 +72,22 @@ impl Loop {
                 self.metrics.paused.set(0);
                 self.reader.resume(&partitions).map_err(WorkerError::Kafka)?;
             }
+            Action::Tuned(decision) => self.tuned(decision),
             Action::Stop(reason) => self.state.stop = Some(reason),
         }
         Ok(())
+    }
+
+    fn tuned(&mut self, decision: Decision) {
+        let Decision { rows, age, cause } = decision;
+        let reason = cause.as_str();
+        self.metrics.batch_target_rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
+        self.metrics.batch_target_age.set(age.as_secs_f64());
+        self.metrics.batch_decisions.get_or_create(&ReasonLabel { reason }).inc();
+        if let Some(left_out) = self.state.quiet.allows(("tuned", reason), Instant::now()) {
+            let age_ms = age.as_secs_f64() * 1000.0;
+            tracing::info!(rows, age_ms, reason, left_out, "batches are sized otherwise");
+        }
     }
 
     pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {

@@ -13,7 +13,7 @@ use crate::sink::{Completion, Rows, StepError};
 
 impl Loop {
     pub(super) fn complete(&mut self, completion: Completion) {
-        if !matches!(completion, Completion::Shutdown) {
+        if !matches!(completion, Completion::Shutdown | Completion::Parts(_)) {
             self.state.running_tasks = self.state.running_tasks.saturating_sub(1);
         }
         match completion {
@@ -70,6 +70,10 @@ impl Loop {
                 self.input(Input::Committed);
             }
             Completion::Committed(Err(error)) => self.commit_failed(&error),
+            Completion::Parts(parts) => {
+                self.metrics.table_parts.set(i64::try_from(parts).unwrap_or(i64::MAX));
+                self.input(Input::Parts(parts));
+            }
             Completion::Shutdown => {
                 tracing::info!("stopping: finishing what was read");
                 self.health.stopping();

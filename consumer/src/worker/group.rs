@@ -22,6 +22,8 @@ impl Loop {
                     self.input(if lost { Input::Lost(partitions) } else { Input::Revoked(partitions) });
                 }
                 Signal::Lag(lags) => {
+                    let total: i64 = lags.values().sum();
+                    self.input(Input::Lag(total.unsigned_abs()));
                     for (partition, lag) in lags {
                         self.metrics.lag.get_or_create(&PartitionLabel { partition }).set(lag);
                     }
