@@ -57,7 +57,7 @@ pub struct Config {
 }
 
 /// Prefetch and group settings, each overridable by the user.
-const CONSUMER_DEFAULTS: [(&str, &str); 10] = [
+const CONSUMER_DEFAULTS: [(&str, &str); 11] = [
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "2000"),
@@ -66,7 +66,9 @@ const CONSUMER_DEFAULTS: [(&str, &str); 10] = [
     ("fetch.wait.max.ms", "100"),
     ("queued.min.messages", "200000"),
     ("queued.max.messages.kbytes", "24576"),
-    ("fetch.message.max.bytes", "2097152"),
+    ("fetch.message.max.bytes", "1048576"),
+    // A response is unpacked as a whole: compressed bytes times four or more are in memory at once.
+    ("fetch.max.bytes", "4194304"),
     ("isolation.level", "read_committed"),
     // The lag of each partition comes from here, and with it how large batches should be.
     ("statistics.interval.ms", "1000"),

@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use rdkafka::Message as _;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, Statistics, TopicPartitionList};
 
+use crate::fetch::Fetched;
 use crate::quiet::Quiet;
 
 /// How long a look-up of committed offsets or of metadata may take before it counts as failed.
@@ -144,9 +145,16 @@ impl Reader {
         self.consumer.subscribe(&[&self.topic])
     }
 
-    /// The next record, if one comes within `timeout`. Also serves the group; look at [`Self::signal`] afterwards.
-    pub(crate) fn poll(&self, timeout: Duration) -> Option<KafkaResult<BorrowedMessage<'_>>> {
-        self.consumer.poll(timeout)
+    /// Where the records of the assigned partitions come.
+    pub(crate) fn fetched(&self) -> KafkaResult<Fetched> {
+        Fetched::new(Arc::clone(&self.consumer))
+    }
+
+    /// Serves the group and the client, without waiting; look at [`Self::signal`] afterwards. Answers with an error that the client reports, or
+    /// `Ok` with the place of a record: partitions are attached to [`Fetched`] before they are assigned, so none may come this way.
+    pub(crate) fn serve(&self) -> Option<KafkaResult<(i32, i64)>> {
+        let polled = self.consumer.poll(Duration::ZERO)?;
+        Some(polled.map(|record| (record.partition(), record.offset())))
     }
 
     /// The oldest signal not taken yet.

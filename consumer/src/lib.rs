@@ -10,6 +10,7 @@
 mod config;
 pub mod core;
 mod dead_letters;
+mod fetch;
 mod http;
 mod kafka;
 mod metrics;
@@ -122,6 +123,7 @@ pub async fn run(
     .map_err(WorkerError::Kafka)?;
     let worker = Loop {
         core: Worker::new(config.limits(seed)),
+        fetched: reader.fetched().map_err(WorkerError::Kafka)?,
         reader,
         decoder: BatchDecoder::new(Arc::clone(&config.schemas)),
         sink: Sink {

@@ -56,6 +56,7 @@ impl Loop {
                 Err(error) => self.commit_failed(&error),
             },
             Action::Release(partitions) => {
+                self.fetched.forget(&partitions);
                 self.reader.release(&partitions).map_err(WorkerError::Kafka)?;
                 for &partition in &partitions {
                     self.metrics.lag.remove(&PartitionLabel { partition });

@@ -37,6 +37,7 @@ impl Loop {
         self.health.is_member();
         self.metrics.rebalances.get_or_create(&ReasonLabel { reason: "assigned" }).inc();
         let starts = self.committed(partitions)?;
+        self.fetched.attach(&self.sink.topic, partitions.iter().copied()).map_err(WorkerError::Kafka)?;
         self.reader.assign(&starts).map_err(WorkerError::Kafka)?;
         tracing::info!(?starts, "partitions assigned");
         self.input(Input::Assigned(starts));

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 
 use crate::core::{Action, BatchId, Input, Now, StopReason, Worker};
 use crate::dead_letters::DeadLetter;
+use crate::fetch::Fetched;
 use crate::http::Health;
 use crate::kafka::Reader;
 use crate::metrics::Metrics;
@@ -50,6 +51,8 @@ struct Held {
 
 pub(crate) struct Loop {
     pub(crate) core: Worker,
+    /// Before the reader: what was fetched goes before the client that fetched it.
+    pub(crate) fetched: Fetched,
     pub(crate) reader: Reader,
     pub(crate) decoder: BatchDecoder,
     pub(crate) sink: Sink,
@@ -105,6 +108,7 @@ impl Loop {
             }
         };
         self.health.stopping();
+        drop(self.fetched);
         if !self.reader.close(CLOSE_BOUND) {
             tracing::warn!("the kafka client did not close in time; the group notices by the session timeout");
         }

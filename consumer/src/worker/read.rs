@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use auditstream_schemas::{BatchDecoder, Poison, Position};
 use rdkafka::Message;
 use rdkafka::error::KafkaError;
-use rdkafka::message::BorrowedMessage;
 
 use super::{Held, Loop, LoopQuiet};
 use crate::WorkerError;
 use crate::core::{Input, Verdict};
 use crate::dead_letters::DeadLetter;
+use crate::fetch::Record;
 use crate::kafka::needs_a_human;
 
 /// Records taken in one turn: bounds how late completions and time are looked at.
@@ -22,8 +22,19 @@ impl Loop {
         let mut timeout = self.patience();
         let (mut records, mut bytes, mut stale) = (0u64, 0u64, 0u64);
         let mut caught_up = false;
+        while let Some(served) = self.reader.serve() {
+            match served {
+                Err(error) => kafka_error(&error, &self.sink.topic, &self.group, &mut self.state.quiet)?,
+                // Dropping it would skip it for good.
+                Ok((partition, offset)) => {
+                    return Err(WorkerError::Halted(format!(
+                        "record {partition}/{offset} came before its partition was assigned"
+                    )));
+                }
+            }
+        }
         for _ in 0..RECORDS_PER_TURN {
-            let record = match self.reader.poll(timeout) {
+            let record = match self.fetched.next(timeout) {
                 None => {
                     caught_up = true;
                     break;
@@ -40,7 +51,7 @@ impl Loop {
                 stale += 1;
                 continue;
             }
-            let length = record.payload_len() + record.key_len();
+            let length = record.length();
             records += 1;
             bytes += length as u64;
             let verdict = decode(&mut self.decoder, &record, &mut self.state.filling);
@@ -63,8 +74,8 @@ impl Loop {
 }
 
 /// Decodes one record into the batch being filled, or keeps it as a dead letter with the reason.
-fn decode(decoder: &mut BatchDecoder, record: &BorrowedMessage<'_>, filling: &mut Held) -> Verdict {
-    let timestamp_ms = record.timestamp().to_millis().unwrap_or(0);
+fn decode(decoder: &mut BatchDecoder, record: &Record, filling: &mut Held) -> Verdict {
+    let timestamp_ms = record.timestamp_ms();
     let at = Position { partition: record.partition(), offset: record.offset(), timestamp_ms };
     let result = record.payload().map_or_else(|| Err(Poison::null_value()), |value| decoder.push(value, at));
     match result {
