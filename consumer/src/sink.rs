@@ -9,9 +9,10 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use auditstream_schemas::Decoded;
+use auditstream_store::faults::{Point, crash_point, strikes};
 use auditstream_store::{DeadLetterRow, ErrorClass, EventBody, InsertError, LedgerRow, Store, event_body};
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::core::{BatchId, Failure, Span};
 use crate::dead_letters::{DeadLetter, DeadLetterSender, Delivered, now_ms};
@@ -107,6 +108,7 @@ impl Sink {
         let (body, result) = match body {
             Ok(body) => {
                 let token = self.token(&spans, &body.hash);
+                crash_point(Point::BeforeInsert);
                 let result = self.store_rows(&body, &token).await;
                 (Some(body), result)
             }
@@ -154,7 +156,9 @@ impl Sink {
 
     /// Delivers the dead letters.
     pub(crate) async fn deliver(self, batch: BatchId, letters: Vec<DeadLetter>, attempt: u32) {
+        crash_point(Point::BeforeDeadLetters);
         let outcome = self.sender.deliver(letters, attempt).await;
+        crash_point(Point::DeadLettersAcknowledged);
         let result = match (outcome.error, self.sender.fatal_error()) {
             (None, _) => Ok(()),
             (Some(_), Some(fatal)) => {
@@ -175,6 +179,7 @@ impl Sink {
         letters: Vec<DeadLetterRow>,
         hash: [u8; 16],
     ) {
+        crash_point(Point::BeforeLedger);
         let token = self.token(&spans, &hash);
         let rows: Vec<LedgerRow> = spans
             .iter()
@@ -204,7 +209,13 @@ impl Sink {
 
     /// Runs what [`crate::kafka::Reader::committer`] made, and passes the answer on.
     pub(crate) async fn commit(self, committer: impl FnOnce() -> Result<(), KafkaError> + Send + 'static) {
-        let result = tokio::task::spawn_blocking(committer).await.unwrap_or(Err(KafkaError::Canceled));
+        crash_point(Point::BeforeCommit);
+        let result = if strikes(Point::CommitRefused) {
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress))
+        } else {
+            tokio::task::spawn_blocking(committer).await.unwrap_or(Err(KafkaError::Canceled))
+        };
+        crash_point(Point::Committed);
         self.answer(Completion::Committed(result));
     }
 

@@ -1,7 +1,9 @@
 //! Carries out what the core decides.
 
+use auditstream_store::faults::Guard;
+
 use crate::WorkerError;
-use crate::core::{Action, BatchId, SealReason};
+use crate::core::{Action, BatchId, SealReason, Span};
 use crate::metrics::{PartitionLabel, ReasonLabel};
 use crate::sink::Rows;
 
@@ -28,6 +30,9 @@ impl Loop {
                         batch.0
                     )));
                 };
+                if Guard::CommitAfterInsert.is_off() {
+                    self.commit_first(&spans);
+                }
                 let task = self.sink.clone().insert(batch, rows, spans);
                 self.spawn(task);
             }
@@ -73,6 +78,13 @@ impl Loop {
             Action::Stop(reason) => self.state.stop = Some(reason),
         }
         Ok(())
+    }
+
+    /// What must never be done, so that a test can show that it would notice.
+    fn commit_first(&self, spans: &[Span]) {
+        let offsets: Vec<(i32, i64)> = spans.iter().map(|span| (span.partition, span.last + 1)).collect();
+        // A test that wants the wrong thing may fail to get it.
+        let _ = self.reader.committer(&offsets).map(|commit| commit());
     }
 
     pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
