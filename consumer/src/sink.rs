@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use auditstream_schemas::Decoded;
 use auditstream_store::faults::{Point, crash_point, strikes};
-use auditstream_store::{DeadLetterRow, ErrorClass, EventBody, InsertError, LedgerRow, Store, event_body};
+use auditstream_store::{DeadLetterRow, ErrorClass, EventBody, InsertError, LedgerRow, ShapeError, Store, event_body};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::core::{BatchId, Failure, Span};
 use crate::dead_letters::{DeadLetter, DeadLetterSender, Delivered, now_ms};
 use crate::refetch::{RefetchError, Refetcher};
+use crate::topic_id::TopicId;
 
 /// What a task answers with.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(crate) enum Completion {
     },
     /// The broker has answered a commit.
     Committed(Result<(), KafkaError>),
+    /// The topic's id, as it is now.
+    TopicIs(TopicId),
     /// The service is asked to stop.
     Shutdown,
 }
@@ -59,6 +62,12 @@ impl StepError {
 
     fn retry(message: String) -> Self {
         Self { failure: Failure::Retry, class: "retry", message }
+    }
+}
+
+impl From<ShapeError> for StepError {
+    fn from(error: ShapeError) -> Self {
+        if error.is_passing() { Self::retry(error.to_string()) } else { Self::halt(error.to_string()) }
     }
 }
 
@@ -197,13 +206,15 @@ impl Sink {
             })
             .collect();
         let result = async {
+            // A column that was narrowed takes changed values without a word. Nothing counts as stored unless the tables are still of the right
+            // shape after the insert: what is read again then overwrites the changed rows.
+            self.store.check_tables().await?;
             if !letters.is_empty() {
                 self.store.insert_dead_letters(&letters, &token).await?;
             }
-            self.store.insert_ledger(&rows, &token).await
+            Ok(self.store.insert_ledger(&rows, &token).await?)
         }
-        .await
-        .map_err(StepError::from);
+        .await;
         self.answer(Completion::LedgerWritten { batch, result });
     }
 
