@@ -18,6 +18,7 @@ use rdkafka::{Offset, Statistics, TopicPartitionList};
 
 use crate::fetch::Fetched;
 use crate::quiet::Quiet;
+use crate::topic_id::{self, TopicId};
 
 /// How long a look-up of committed offsets or of metadata may take before it counts as failed.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,13 +117,16 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 pub(crate) struct Reader {
     consumer: Arc<BaseConsumer<Signals>>,
     topic: String,
+    /// The topic that each partition's offsets speak of, as looked up when the partition was assigned.
+    topic_ids: BTreeMap<i32, TopicId>,
 }
 
 impl Reader {
     /// A client that has not joined the group yet.
     pub(crate) fn new(properties: &ClientConfig, topic: &str) -> KafkaResult<Self> {
         let signals = Signals { topic: topic.to_owned(), ..Signals::default() };
-        Ok(Self { consumer: Arc::new(properties.create_with_context(signals)?), topic: topic.to_owned() })
+        let consumer = Arc::new(properties.create_with_context(signals)?);
+        Ok(Self { consumer, topic: topic.to_owned(), topic_ids: BTreeMap::new() })
     }
 
     /// The first of `topics` that does not exist, as far as this user may see.
@@ -167,12 +171,39 @@ impl Reader {
         self.consumer.assignment_lost()
     }
 
-    /// The offset after the last committed record of each partition; `None` where nothing was committed yet.
-    pub(crate) fn committed(&self, partitions: &[i32]) -> KafkaResult<Vec<(i32, Option<i64>)>> {
+    /// Whether signals wait to be taken.
+    pub(crate) fn has_signals(&self) -> bool {
+        !self.consumer.context().queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// The topic's id now; `None` when there is none. Blocks.
+    pub(crate) fn topic_id(&self) -> KafkaResult<Option<TopicId>> {
+        topic_id::look_up(self.consumer.client(), &self.topic, LOOKUP_TIMEOUT)
+    }
+
+    /// [`Self::topic_id`] for another task, which must not keep the reader open: `None` once the reader is closed, `Some(None)` when nobody knows.
+    pub(crate) fn topic_id_looker(&self) -> impl Fn() -> Option<Option<TopicId>> + Clone + Send + 'static {
+        let (consumer, topic) = (Arc::downgrade(&self.consumer), self.topic.clone());
+        move || {
+            let consumer = consumer.upgrade()?;
+            Some(topic_id::look_up(consumer.client(), &topic, LOOKUP_TIMEOUT).ok().flatten())
+        }
+    }
+
+    /// Those of `partitions` that were assigned while the topic had another id than `now`.
+    pub(crate) fn of_another_topic(&self, partitions: impl Iterator<Item = i32>, now: &TopicId) -> Vec<i32> {
+        partitions.filter(|partition| self.topic_ids.get(partition).is_some_and(|id| id != now)).collect()
+    }
+
+    /// The offset after the last committed record of each partition; `None` where nothing was committed yet, or of a topic that was deleted and made
+    /// again since.
+    pub(crate) fn committed(&mut self, partitions: &[i32]) -> KafkaResult<Vec<(i32, Option<i64>)>> {
         // A member without partitions is assigned an empty list, which needs no look-up.
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
+        // The id first: if the topic changes after this look-up, what is read is committed under the old id, and the next assignment starts over.
+        let id = self.topic_id()?;
         let list = self.consumer.committed_offsets(self.list(partitions), LOOKUP_TIMEOUT)?;
         for element in list.elements() {
             element.error()?;
@@ -180,9 +211,24 @@ impl Reader {
         Ok(list
             .elements()
             .iter()
-            .map(|element| match element.offset() {
-                Offset::Offset(offset) => (element.partition(), Some(offset)),
-                _ => (element.partition(), None),
+            .map(|element| {
+                let partition = element.partition();
+                match &id {
+                    Some(id) => self.topic_ids.insert(partition, id.clone()),
+                    None => self.topic_ids.remove(&partition),
+                };
+                match element.offset() {
+                    Offset::Offset(offset) if id.as_ref().is_some_and(|id| id.is_foreign(element.metadata())) => {
+                        tracing::warn!(
+                            partition,
+                            offset,
+                            "the topic was deleted and made again since this offset was committed; reading the new topic from its start"
+                        );
+                        (partition, None)
+                    }
+                    Offset::Offset(offset) => (partition, Some(offset)),
+                    _ => (partition, None),
+                }
             })
             .collect())
     }
@@ -211,6 +257,11 @@ impl Reader {
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for &(partition, offset) in offsets {
             list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
+            if let (Some(mut element), Some(id)) =
+                (list.find_partition(&self.topic, partition), self.topic_ids.get(&partition))
+            {
+                element.set_metadata(id.metadata());
+            }
         }
         let consumer = Arc::clone(&self.consumer);
         Ok(move || consumer.commit(&list, CommitMode::Sync))
@@ -247,6 +298,12 @@ impl Reader {
         }
         list
     }
+}
+
+/// Whether a read failed because its offset is not in the topic.
+pub(crate) fn is_out_of_range(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};
+    matches!(error, KafkaError::MessageConsumption(AutoOffsetReset | OffsetOutOfRange))
 }
 
 /// Whether a broker's answer to a read needs a human: `Some` says what to do.

@@ -17,6 +17,8 @@ mod metrics;
 mod quiet;
 mod refetch;
 mod sink;
+mod topic_id;
+mod watch;
 mod worker;
 
 use std::future::Future;
@@ -121,6 +123,7 @@ pub async fn run(
         &config.worker_id,
     )
     .map_err(WorkerError::Kafka)?;
+    tokio::spawn(watch::topic(reader.topic_id_looker(), completions.clone()));
     let worker = Loop {
         core: Worker::new(config.limits(seed)),
         fetched: reader.fetched().map_err(WorkerError::Kafka)?,

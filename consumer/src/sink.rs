@@ -9,13 +9,15 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use auditstream_schemas::Decoded;
-use auditstream_store::{DeadLetterRow, ErrorClass, EventBody, InsertError, LedgerRow, Store, event_body};
+use auditstream_store::faults::{Point, crash_point, strikes};
+use auditstream_store::{DeadLetterRow, ErrorClass, EventBody, InsertError, LedgerRow, ShapeError, Store, event_body};
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::core::{BatchId, Failure, Overload, Span};
 use crate::dead_letters::{DeadLetter, DeadLetterSender, Delivered, now_ms};
 use crate::refetch::{RefetchError, Refetcher};
+use crate::topic_id::TopicId;
 
 /// What a task answers with.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub(crate) enum Completion {
     Committed(Result<(), KafkaError>),
     /// Parts of the fullest partition of the events table. Nobody's task: the watch over the table says so from time to time.
     Parts(u64),
+    /// The topic's id, as it is now.
+    TopicIs(TopicId),
     /// The service is asked to stop.
     Shutdown,
 }
@@ -60,6 +64,12 @@ impl StepError {
 
     fn retry(message: String) -> Self {
         Self { failure: Failure::Retry, class: "retry", message }
+    }
+}
+
+impl From<ShapeError> for StepError {
+    fn from(error: ShapeError) -> Self {
+        if error.is_passing() { Self::retry(error.to_string()) } else { Self::halt(error.to_string()) }
     }
 }
 
@@ -123,6 +133,7 @@ impl Sink {
         let (body, result) = match body {
             Ok(body) => {
                 let token = self.token(&spans, &body.hash);
+                crash_point(Point::BeforeInsert);
                 let result = self.store_rows(&body, &token, pieces).await;
                 (Some(body), result)
             }
@@ -170,7 +181,9 @@ impl Sink {
 
     /// Delivers the dead letters.
     pub(crate) async fn deliver(self, batch: BatchId, letters: Vec<DeadLetter>, attempt: u32) {
+        crash_point(Point::BeforeDeadLetters);
         let outcome = self.sender.deliver(letters, attempt).await;
+        crash_point(Point::DeadLettersAcknowledged);
         let result = match (outcome.error, self.sender.fatal_error()) {
             (None, _) => Ok(()),
             (Some(_), Some(fatal)) => {
@@ -191,6 +204,7 @@ impl Sink {
         letters: Vec<DeadLetterRow>,
         hash: [u8; 16],
     ) {
+        crash_point(Point::BeforeLedger);
         let token = self.token(&spans, &hash);
         let rows: Vec<LedgerRow> = spans
             .iter()
@@ -208,19 +222,27 @@ impl Sink {
             })
             .collect();
         let result = async {
+            // A column that was narrowed takes changed values without a word. Nothing counts as stored unless the tables are still of the right
+            // shape after the insert: what is read again then overwrites the changed rows.
+            self.store.check_tables().await?;
             if !letters.is_empty() {
                 self.store.insert_dead_letters(&letters, &token).await?;
             }
-            self.store.insert_ledger(&rows, &token).await
+            Ok(self.store.insert_ledger(&rows, &token).await?)
         }
-        .await
-        .map_err(StepError::from);
+        .await;
         self.answer(Completion::LedgerWritten { batch, result });
     }
 
     /// Runs what [`crate::kafka::Reader::committer`] made, and passes the answer on.
     pub(crate) async fn commit(self, committer: impl FnOnce() -> Result<(), KafkaError> + Send + 'static) {
-        let result = tokio::task::spawn_blocking(committer).await.unwrap_or(Err(KafkaError::Canceled));
+        crash_point(Point::BeforeCommit);
+        let result = if strikes(Point::CommitRefused) {
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress))
+        } else {
+            tokio::task::spawn_blocking(committer).await.unwrap_or(Err(KafkaError::Canceled))
+        };
+        crash_point(Point::Committed);
         self.answer(Completion::Committed(result));
     }
 

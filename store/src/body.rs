@@ -15,6 +15,7 @@ use auditstream_schemas::{Decoded, Position, content_hash};
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
+use crate::faults;
 use crate::flatten::{BodyError, flatten};
 
 /// Rows ready to be sent, as `FORMAT ArrowStream` with the columns of [`crate::EVENT_COLUMNS`].
@@ -67,6 +68,7 @@ pub fn event_body(decoded: &[Decoded], topic: &str) -> Result<EventBody, BodyErr
     let mut identity = Identity::new(topic);
     for Decoded { batch, positions } in decoded {
         let content = content_hash(batch).map_err(|fault| BodyError::ContentHash(Box::new(fault)))?;
+        let content = faults::content_hashes(content);
         identity.add(batch, positions, &content)?;
         batches.push(flatten(batch, positions, topic, content)?);
     }

@@ -11,6 +11,7 @@ use crate::body::EventBody;
 use crate::client::Store;
 use crate::columns::EVENT_COLUMNS;
 use crate::errors::{CallError, ErrorClass, InsertError};
+use crate::faults;
 use crate::rows::{DeadLetterRow, LedgerRow};
 use crate::shape::ShapeError;
 
@@ -52,22 +53,31 @@ impl Store {
         for (name, value) in INSERT_SETTINGS.iter().chain(EVENT_SETTINGS).chain([&WAIT_FOR_THE_END]) {
             insert = insert.with_setting(*name, *value);
         }
+        let token = faults::token(token);
         let mut insert =
             insert.with_setting("insert_deduplication_token", token).with_timeouts(Some(limit), Some(limit));
         let deadline = Instant::now() + limit;
         let sent = async {
-            for chunk in body.chunks() {
+            let half = body.chunks().len() / 2;
+            for (number, chunk) in body.chunks().iter().enumerate() {
+                if number == half {
+                    faults::crash_half_sent(&mut insert, chunk).await;
+                }
                 insert.send(chunk.clone()).await?;
             }
             Ok(())
         };
         let result = match timeout_at(deadline, sent).await {
             // On a task of its own: dropped here at the deadline, the client would leave the request running; there it closes it by its own limit.
-            Ok(Ok(())) => match timeout_at(deadline, tokio::spawn(insert.end())).await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(_)) => Err(Error::Custom("the insert's task ended".to_owned())),
-                Err(_) => Err(Error::TimedOut),
-            },
+            Ok(Ok(())) => {
+                let answer = tokio::spawn(insert.end());
+                faults::crash_unheard().await;
+                match timeout_at(deadline, answer).await {
+                    Ok(Ok(answer)) => answer,
+                    Ok(Err(_)) => Err(Error::Custom("the insert's task ended".to_owned())),
+                    Err(_) => Err(Error::TimedOut),
+                }
+            }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(Error::TimedOut),
         };

@@ -14,6 +14,7 @@ mod client;
 mod columns;
 mod config;
 mod errors;
+pub mod faults;
 mod flatten;
 mod ingest;
 mod lock;

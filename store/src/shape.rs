@@ -80,6 +80,7 @@ impl ShapeError {
 
 #[derive(Row, Deserialize)]
 struct LiveColumn {
+    table: String,
     name: String,
     #[serde(rename = "type")]
     clickhouse_type: String,
@@ -92,15 +93,19 @@ impl Store {
     /// The first table that does not fit, with all its problems and the statements that mend them.
     pub async fn check_tables(&self) -> Result<(), ShapeError> {
         let events: Vec<_> = EVENT_COLUMNS.iter().map(|column| (column.name, column.clickhouse_type)).collect();
+        let sql = format!(
+            "SELECT table, name, type FROM system.columns WHERE database = {} AND table IN ('events', 'ledger', 'dead_letters')",
+            quoted(self.database()),
+        );
+        let live: Vec<LiveColumn> = self.fetch(&sql).await.map_err(ShapeError::Ask)?;
         for (table, expected) in
             [("events", &*events), ("ledger", LEDGER_COLUMNS), ("dead_letters", DEAD_LETTER_COLUMNS)]
         {
-            let sql = format!(
-                "SELECT name, type FROM system.columns WHERE database = {} AND table = {}",
-                quoted(self.database()),
-                quoted(table)
-            );
-            let live: Vec<LiveColumn> = self.fetch(&sql).await.map_err(ShapeError::Ask)?;
+            let live: Vec<_> = live
+                .iter()
+                .filter(|column| column.table == table)
+                .map(|column| (&*column.name, &*column.clickhouse_type))
+                .collect();
             if live.is_empty() {
                 return Err(ShapeError::NoTable {
                     database: self.database().to_owned(),
@@ -108,7 +113,6 @@ impl Store {
                     user: self.inner.user.clone(),
                 });
             }
-            let live: Vec<_> = live.iter().map(|column| (&*column.name, &*column.clickhouse_type)).collect();
             compare(self.database(), table, expected, &live)?;
         }
         Ok(())

@@ -108,6 +108,12 @@ impl Worker {
         self.partitions.keys().copied()
     }
 
+    /// Whether the group waits for partitions to be given back.
+    #[must_use]
+    pub fn is_revoking_any(&self) -> bool {
+        !self.revoking.is_empty()
+    }
+
     /// When `Input::Tick` is needed next, if nothing else happens before.
     #[must_use]
     pub fn next_wake(&self) -> Option<Now> {

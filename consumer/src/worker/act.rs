@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
+use auditstream_store::faults::Guard;
+
 use crate::WorkerError;
-use crate::core::{Action, BatchId, Decision, SealReason};
+use crate::core::{Action, BatchId, Decision, SealReason, Span};
 use crate::metrics::{PartitionLabel, ReasonLabel};
 use crate::sink::Rows;
 
@@ -30,6 +32,9 @@ impl Loop {
                         batch.0
                     )));
                 };
+                if Guard::CommitAfterInsert.is_off() {
+                    self.commit_first(&spans);
+                }
                 let task = self.sink.clone().insert(batch, rows, spans, pieces);
                 self.spawn(task);
             }
@@ -89,6 +94,13 @@ impl Loop {
             let age_ms = age.as_secs_f64() * 1000.0;
             tracing::info!(rows, age_ms, reason, left_out, "batches are sized otherwise");
         }
+    }
+
+    /// What must never be done, so that a test can show that it would notice.
+    fn commit_first(&self, spans: &[Span]) {
+        let offsets: Vec<(i32, i64)> = spans.iter().map(|span| (span.partition, span.last + 1)).collect();
+        // A test that wants the wrong thing may fail to get it.
+        let _ = self.reader.committer(&offsets).map(|commit| commit());
     }
 
     pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {

@@ -13,7 +13,7 @@ use crate::sink::{Completion, Rows, StepError};
 
 impl Loop {
     pub(super) fn complete(&mut self, completion: Completion) {
-        if !matches!(completion, Completion::Shutdown | Completion::Parts(_)) {
+        if !matches!(completion, Completion::Shutdown | Completion::Parts(_) | Completion::TopicIs(_)) {
             self.state.running_tasks = self.state.running_tasks.saturating_sub(1);
         }
         match completion {
@@ -74,6 +74,7 @@ impl Loop {
                 self.metrics.table_parts.set(i64::try_from(parts).unwrap_or(i64::MAX));
                 self.input(Input::Parts(parts));
             }
+            Completion::TopicIs(id) => self.state.topic_id = Some(id),
             Completion::Shutdown => {
                 tracing::info!("stopping: finishing what was read");
                 self.health.stopping();

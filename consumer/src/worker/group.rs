@@ -5,6 +5,7 @@ use crate::WorkerError;
 use crate::core::Input;
 use crate::kafka::Signal;
 use crate::metrics::{PartitionLabel, ReasonLabel};
+use crate::topic_id::TopicId;
 
 /// How often the committed offsets are asked for before the worker ends.
 const COMMITTED_LOOKUPS: usize = 3;
@@ -47,7 +48,7 @@ impl Loop {
 
     /// Where to start. The coordinator may be moving just now, so a failed look-up gets a second and a third chance before the process gives up;
     /// guessing an offset is never an option.
-    pub(super) fn committed(&self, partitions: &[i32]) -> Result<Vec<(i32, Option<i64>)>, WorkerError> {
+    pub(super) fn committed(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<i64>)>, WorkerError> {
         let mut result = self.reader.committed(partitions);
         for _ in 1..COMMITTED_LOOKUPS {
             let Err(error) = &result else { break };
@@ -56,6 +57,32 @@ impl Loop {
             result = self.reader.committed(partitions);
         }
         result.map_err(WorkerError::Kafka)
+    }
+
+    /// Starts over with the partitions whose topic was deleted and made again. `now` is the topic's id.
+    pub(super) fn topic_is(&mut self, now: &TopicId) -> Result<(), WorkerError> {
+        // While the group moves partitions it waits for an answer, and afterwards assigns with a look-up of its own.
+        if self.core.is_revoking_any() || self.reader.has_signals() {
+            return Ok(());
+        }
+        let partitions = self.reader.of_another_topic(self.core.assigned(), now);
+        if !partitions.is_empty() {
+            tracing::warn!(?partitions, topic_id = %now, "the topic was deleted and made again; starting over with it");
+            self.input(Input::Lost(partitions.clone()));
+            self.act()?;
+            self.assigned(&partitions)?;
+        }
+        Ok(())
+    }
+
+    /// Whether an offset that is not in the topic is one of a deleted topic of the same name; then its partitions start over.
+    pub(super) fn offset_is_of_another_topic(&mut self) -> Result<bool, WorkerError> {
+        let Ok(Some(now)) = self.reader.topic_id() else {
+            return Ok(false);
+        };
+        let is_other = !self.reader.of_another_topic(self.core.assigned(), &now).is_empty();
+        self.topic_is(&now)?;
+        Ok(is_other)
     }
 
     pub(super) fn assignment_changed(&self) {

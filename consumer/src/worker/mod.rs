@@ -25,6 +25,7 @@ use crate::kafka::Reader;
 use crate::metrics::Metrics;
 use crate::quiet::Quiet;
 use crate::sink::{Completion, Rows, Sink};
+use crate::topic_id::TopicId;
 use crate::{Summary, WorkerError};
 
 /// Longest wait in one poll when nothing is under way.
@@ -75,6 +76,8 @@ pub(crate) struct LoopState {
     quiet: LoopQuiet,
     summary: Summary,
     stop: Option<StopReason>,
+    /// What the brokers said last, to be looked at.
+    topic_id: Option<TopicId>,
 }
 
 impl LoopState {
@@ -88,6 +91,7 @@ impl LoopState {
             quiet: Quiet::default(),
             summary: Summary::default(),
             stop: None,
+            topic_id: None,
         }
     }
 }
@@ -123,6 +127,9 @@ impl Loop {
         self.health.turn();
         while let Ok(completion) = self.completions.try_recv() {
             self.complete(completion);
+        }
+        if let Some(id) = self.state.topic_id.take() {
+            self.topic_is(&id)?;
         }
         let now = self.now();
         if self.core.next_wake().is_some_and(|due| due <= now) {

@@ -11,7 +11,7 @@ use crate::WorkerError;
 use crate::core::{Input, Verdict};
 use crate::dead_letters::DeadLetter;
 use crate::fetch::Record;
-use crate::kafka::needs_a_human;
+use crate::kafka::{is_out_of_range, needs_a_human};
 
 /// Records taken in one turn: bounds how late completions and time are looked at.
 const RECORDS_PER_TURN: usize = 2_000;
@@ -41,7 +41,9 @@ impl Loop {
                 }
                 Some(Ok(record)) => record,
                 Some(Err(error)) => {
-                    kafka_error(&error, &self.sink.topic, &self.group, &mut self.state.quiet)?;
+                    if !(is_out_of_range(&error) && self.offset_is_of_another_topic()?) {
+                        kafka_error(&error, &self.sink.topic, &self.group, &mut self.state.quiet)?;
+                    }
                     break;
                 }
             };

@@ -1,0 +1,30 @@
+//! What nobody tells the worker: that its topic was deleted and made again. Asked for now and then, beside the loop.
+
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use crate::sink::Completion;
+use crate::topic_id::TopicId;
+
+/// Between two looks. Until the next one a topic that was made again is read on from where the old one was; then it is read from its start.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Tells the loop what `look_up` says, for as long as the loop is there. `look_up` blocks, and answers `None` when the reader is closed.
+pub(crate) async fn topic<L>(look_up: L, completions: Sender<Completion>)
+where
+    L: Fn() -> Option<Option<TopicId>> + Clone + Send + 'static,
+{
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        match tokio::task::spawn_blocking(look_up.clone()).await {
+            Ok(Some(Some(id))) => {
+                if completions.send(Completion::TopicIs(id)).is_err() {
+                    return;
+                }
+            }
+            // Nobody knows just now; the next look comes.
+            Ok(Some(None)) => {}
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
