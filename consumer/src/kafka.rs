@@ -190,6 +190,11 @@ impl Reader {
         }
     }
 
+    /// The topic that the offsets of `partition` speak of since its last assignment.
+    pub(crate) fn topic_id_of(&self, partition: i32) -> Option<&TopicId> {
+        self.topic_ids.get(&partition)
+    }
+
     /// Those of `partitions` that were assigned while the topic had another id than `now`.
     pub(crate) fn of_another_topic(&self, partitions: impl Iterator<Item = i32>, now: &TopicId) -> Vec<i32> {
         partitions.filter(|partition| self.topic_ids.get(partition).is_some_and(|id| id != now)).collect()

@@ -200,15 +200,15 @@ impl Sink {
     pub(crate) async fn write_ledger(
         self,
         batch: BatchId,
-        spans: Vec<Span>,
+        spans: Vec<(Span, Option<TopicId>)>,
         letters: Vec<DeadLetterRow>,
         hash: [u8; 16],
     ) {
         crash_point(Point::BeforeLedger);
-        let token = self.token(&spans, &hash);
+        let token = self.token(spans.iter().map(|(span, _)| span), &hash);
         let rows: Vec<LedgerRow> = spans
             .iter()
-            .map(|span| LedgerRow {
+            .map(|(span, topic_id)| LedgerRow {
                 topic: self.topic.to_string(),
                 partition: span.partition,
                 first_offset: span.first,
@@ -219,6 +219,7 @@ impl Sink {
                 token: token.clone(),
                 worker: self.worker_id.to_string(),
                 inserted_at_ms: now_ms(),
+                topic_id: topic_id.as_ref().map_or_else(String::new, |id| id.as_str().to_owned()),
             })
             .collect();
         let result = async {
@@ -247,7 +248,7 @@ impl Sink {
     }
 
     /// Names exactly this body: the spans say where it comes from, the hash what it holds, so that the token can never stand for other data.
-    fn token(&self, spans: &[Span], hash: &[u8; 16]) -> String {
+    fn token<'a>(&self, spans: impl IntoIterator<Item = &'a Span>, hash: &[u8; 16]) -> String {
         let mut token = self.topic.to_string();
         for span in spans {
             // Writing to a String can't fail.

@@ -21,6 +21,11 @@ const PREFIX: &str = "topic-id=";
 pub(crate) struct TopicId(String);
 
 impl TopicId {
+    /// 32 hexadecimal digits.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// What a commit of this topic's offsets carries.
     pub(crate) fn metadata(&self) -> String {
         format!("{PREFIX}{}", self.0)

@@ -69,6 +69,21 @@ pub struct PartitionTotals {
     pub dead_letters: u64,
 }
 
+/// More spans than this beyond a committed offset mean that nobody commits; then reading again is no longer the problem.
+const MAX_LANDED_SPANS: usize = 10_000;
+
+/// How far `spans`, in order of their first offsets, cover everything from `start` on.
+fn covered(start: i64, spans: &[(i64, i64)]) -> i64 {
+    let mut reached = start;
+    for &(first, last) in spans {
+        if first > reached {
+            break;
+        }
+        reached = reached.max(last.saturating_add(1));
+    }
+    reached
+}
+
 #[derive(Row, Deserialize)]
 struct Parts {
     parts: u64,
@@ -163,12 +178,41 @@ impl Store {
             "SELECT toString(topic) AS topic, partition, reached + 1 AS first_offset, first - 1 AS last_offset FROM (\
                SELECT topic, partition, first_offset AS first, row_number() OVER w AS position, \
                  max(last_offset) OVER (w ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reached \
-               FROM {} FINAL {} WINDOW w AS (PARTITION BY topic, partition ORDER BY first_offset, last_offset)\
+               FROM {} FINAL {} WINDOW w AS (PARTITION BY topic, topic_id, partition ORDER BY first_offset, last_offset)\
              ) WHERE position > 1 AND first > reached + 1 ORDER BY topic, partition, first",
             self.table("ledger"),
             of_topic(topic)
         );
         self.fetch(&sql).await
+    }
+
+    /// For each partition and offset of `starts`: the offset up to which the ledger covers everything from there on, when that is beyond it. Spans of
+    /// another topic of the same name do not count. Where two spans leave offsets between them, the look ends: nobody knows whether those are records.
+    ///
+    /// # Errors
+    /// When ClickHouse refuses or does not answer within the query timeout.
+    pub async fn landed(
+        &self,
+        topic: &str,
+        topic_id: &str,
+        starts: &[(i32, i64)],
+    ) -> Result<Vec<(i32, i64)>, CallError> {
+        let mut landed = Vec::new();
+        for &(partition, start) in starts {
+            let sql = format!(
+                "SELECT first_offset, last_offset FROM {} WHERE topic = {} AND partition = {partition} AND topic_id = {} \
+                 AND last_offset >= {start} ORDER BY first_offset, last_offset LIMIT {MAX_LANDED_SPANS}",
+                self.table("ledger"),
+                quoted(topic),
+                quoted(topic_id)
+            );
+            let spans: Vec<(i64, i64)> = self.fetch(&sql).await?;
+            let reached = covered(start, &spans);
+            if reached > start {
+                landed.push((partition, reached));
+            }
+        }
+        Ok(landed)
     }
 
     /// What the ledger says of each partition, of one topic or of all.
@@ -192,4 +236,17 @@ impl Store {
 
 fn of_topic(topic: Option<&str>) -> String {
     topic.map_or_else(String::new, |topic| format!("WHERE topic = {}", quoted(topic)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covered;
+
+    #[test]
+    fn coverage_ends_at_the_first_gap() {
+        assert_eq!(covered(10, &[]), 10);
+        assert_eq!(covered(10, &[(11, 20)]), 10);
+        assert_eq!(covered(10, &[(0, 9), (10, 14), (12, 30), (31, 40), (42, 50)]), 41);
+        assert_eq!(covered(10, &[(0, 100), (5, 20)]), 101);
+    }
 }

@@ -28,6 +28,8 @@ pub struct LedgerRow {
     /// When ClickHouse had acknowledged the rows: milliseconds since 1970 by the worker's clock.
     #[serde(rename = "inserted_at")]
     pub inserted_at_ms: i64,
+    /// Id of the topic, which another topic of the same name has not; empty when the brokers have none.
+    pub topic_id: String,
 }
 
 /// A record that could not be stored as an event, and where the dead-letter topic holds it.

@@ -19,6 +19,7 @@ pub(crate) const LEDGER_COLUMNS: &[(&str, &str)] = &[
     ("token", "String"),
     ("worker", "LowCardinality(String)"),
     ("inserted_at", "DateTime64(3, 'UTC')"),
+    ("topic_id", "LowCardinality(String)"),
 ];
 
 /// Columns of the `dead_letters` table that an insert writes: name and type.

@@ -39,6 +39,14 @@ impl PartitionLedger {
         self.epoch
     }
 
+    /// Everything below `offset` turned out to be stored before anything was read.
+    pub fn landed(&mut self, offset: i64) {
+        if self.spans.is_empty() && offset > self.next {
+            self.next = offset;
+            self.committable = Some(offset);
+        }
+    }
+
     /// Whether `offset` is new: offsets only grow within an assignment, gaps left by compaction and transactions included.
     #[must_use]
     pub fn is_new(&self, offset: i64) -> bool {
@@ -117,6 +125,19 @@ mod tests {
         ledger.take(10, BatchId(1));
         assert!(!ledger.is_new(10));
         assert!(ledger.is_new(14));
+    }
+
+    #[test]
+    fn what_landed_before_is_committed_and_not_taken_again() {
+        let mut ledger = ledger();
+        ledger.landed(9);
+        assert_eq!(ledger.to_commit(), None, "that is behind");
+        ledger.landed(15);
+        assert_eq!(ledger.to_commit(), Some(15));
+        assert!(!ledger.is_new(14) && ledger.is_new(15));
+        ledger.take(15, BatchId(1));
+        ledger.landed(30);
+        assert!(ledger.is_new(16), "too late: reading has begun");
     }
 
     #[test]

@@ -88,6 +88,9 @@ pub enum Failure {
 pub enum Input {
     /// The group gave these partitions to this worker; reading starts at the offset beside each.
     Assigned(Vec<(i32, Option<i64>)>),
+    /// The ledger says that of these partitions, just assigned, everything below the offset beside each is stored although it is not committed: whoever
+    /// owned them did not get so far. It is committed now and not read again.
+    Landed(Vec<(i32, i64)>),
     /// The group wants these partitions back. Answered by [`Action::Release`] of the same partitions.
     Revoked(Vec<i32>),
     /// These partitions are already somebody else's: nothing of them may be committed. Answered by [`Action::Release`].

@@ -97,6 +97,8 @@ struct World {
     logs: Vec<Vec<Record>>,
     inserted: BTreeSet<(i32, i64)>,
     delivered: BTreeSet<(i32, i64)>,
+    /// Offsets that the ledger's spans cover.
+    ledger: BTreeSet<(i32, i64)>,
     committed: Vec<i64>,
     owners: Vec<Option<usize>>,
     generations: Vec<u64>,
@@ -114,6 +116,7 @@ impl World {
             logs: vec![Vec::new(); PARTITIONS as usize],
             inserted: BTreeSet::new(),
             delivered: BTreeSet::new(),
+            ledger: BTreeSet::new(),
             committed: vec![0; PARTITIONS as usize],
             owners: vec![None; PARTITIONS as usize],
             generations: vec![0; PARTITIONS as usize],
@@ -318,6 +321,8 @@ impl World {
                     let stored = if is_row(&at) { &self.inserted } else { &self.delivered };
                     assert!(stored.contains(&at), "seed {}: the ledger claims {at:?}", self.seed);
                 }
+                let spans = records(batch);
+                self.ledger.extend(spans);
             }
             Task::Commit(offsets) if self.is_accepted(index, offsets) => {
                 for &(partition, offset, _) in offsets {
@@ -350,8 +355,15 @@ impl World {
         let start = self.committed[partition as usize];
         self.owners[partition as usize] = Some(index);
         self.generations[partition as usize] += 1;
-        self.nodes[index].positions.insert(partition, start);
+        // The look-up may fail, then everything that is not committed is read again.
+        let looks_up = start > 0 && !self.random.one_in(4);
+        let landed =
+            (start..).find(|&offset| !looks_up || !self.ledger.contains(&(partition, offset))).unwrap_or(start);
+        self.nodes[index].positions.insert(partition, landed);
         self.input(index, Input::Assigned(vec![(partition, (start > 0).then_some(start))]));
+        if landed > start {
+            self.input(index, Input::Landed(vec![(partition, landed)]));
+        }
     }
 
     fn revoke(&mut self) {
@@ -377,7 +389,7 @@ impl World {
     fn crash(&mut self, index: usize) {
         // What was under way may still take effect, but for commits of a dead member.
         for task in std::mem::take(&mut self.nodes[index].tasks) {
-            if self.random.one_in(2) && !matches!(task, Task::Commit(_) | Task::Ledger(_)) {
+            if self.random.one_in(2) && !matches!(task, Task::Commit(_)) {
                 self.take_effect(index, &task);
             }
         }

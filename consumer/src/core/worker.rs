@@ -1,7 +1,10 @@
 //! The state machine itself; see the module's documentation for what it promises.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod revoke;
 
+use std::collections::BTreeMap;
+
+use self::revoke::Revoking;
 use super::batch::{Batch, Step};
 use super::governor::{Decision, Governor, Overload};
 use super::ledger::PartitionLedger;
@@ -25,12 +28,6 @@ pub struct Worker {
     full_since: Option<Now>,
     paused: bool,
     phase: Phase,
-}
-
-#[derive(Debug)]
-struct Revoking {
-    partitions: Vec<i32>,
-    deadline: Now,
 }
 
 /// At most one commit is under way, so completions need no matching and offsets never go backwards.
@@ -91,7 +88,7 @@ impl Worker {
         self.paused
     }
 
-    /// Wire bytes held: being filled, inserted, or waiting for another attempt.
+    /// Wire bytes held.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
@@ -106,6 +103,12 @@ impl Worker {
     /// Partitions that this worker owns now.
     pub fn assigned(&self) -> impl Iterator<Item = i32> + '_ {
         self.partitions.keys().copied()
+    }
+
+    /// The assignment under which this worker owns `partition` now.
+    #[must_use]
+    pub fn epoch(&self, partition: i32) -> Option<Epoch> {
+        self.partitions.get(&partition).map(PartitionLedger::epoch)
     }
 
     /// Whether the group waits for partitions to be given back.
@@ -146,6 +149,11 @@ impl Worker {
                 }
             }
             Input::Assigned(partitions) => self.assigned_now(partitions, actions),
+            Input::Landed(partitions) => {
+                for (partition, offset) in partitions {
+                    self.partitions.entry(partition).and_modify(|ledger| ledger.landed(offset));
+                }
+            }
             Input::Revoked(partitions) => {
                 self.revoking.push(Revoking { partitions, deadline: now + self.limits.revoke_deadline });
             }
@@ -420,38 +428,6 @@ impl Worker {
             actions.push(Action::Commit(offsets.iter().map(|&(partition, _, offset)| (partition, offset)).collect()));
             self.commit.running = Some(offsets);
         }
-    }
-
-    fn is_revoking(&self, partition: i32) -> bool {
-        self.revoking.iter().any(|revoking| revoking.partitions.contains(&partition))
-    }
-
-    fn is_settled_and_committed(&self, partition: i32) -> bool {
-        self.partitions.get(&partition).is_none_or(|ledger| ledger.is_settled() && ledger.to_commit().is_none())
-    }
-
-    fn release_settled(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let mut revoking = std::mem::take(&mut self.revoking);
-        revoking.retain_mut(|entry| {
-            let done = entry.partitions.iter().all(|&partition| self.is_settled_and_committed(partition));
-            if !done && now < entry.deadline {
-                return true;
-            }
-            let partitions = std::mem::take(&mut entry.partitions);
-            self.release(partitions, actions);
-            false
-        });
-        self.revoking = revoking;
-    }
-
-    fn release(&mut self, partitions: Vec<i32>, actions: &mut Vec<Action>) {
-        let gone: BTreeSet<i32> = partitions.iter().copied().collect();
-        self.partitions.retain(|partition, _| !gone.contains(partition));
-        for entry in &mut self.revoking {
-            entry.partitions.retain(|partition| !gone.contains(partition));
-        }
-        self.revoking.retain(|entry| !entry.partitions.is_empty());
-        actions.push(Action::Release(partitions));
     }
 
     fn pause_or_resume(&mut self, now: Now, actions: &mut Vec<Action>) {

@@ -47,6 +47,8 @@ impl Loop {
             Action::WriteLedger { batch, spans, attempt: _ } => {
                 let held = self.state.held.get(&batch);
                 let (letters, hash) = held.map(|held| (held.delivered.clone(), held.hash)).unwrap_or_default();
+                let spans = spans.into_iter().map(|span| (self.state.topics.get(&span.epoch).cloned(), span));
+                let spans = spans.map(|(topic, span)| (span, topic)).collect();
                 let task = self.sink.clone().write_ledger(batch, spans, letters, hash);
                 self.spawn(task);
             }

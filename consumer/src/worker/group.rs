@@ -1,5 +1,7 @@
 //! What the group says: partitions that come and go, and how far behind they are.
 
+use std::time::Duration;
+
 use super::Loop;
 use crate::WorkerError;
 use crate::core::Input;
@@ -9,6 +11,10 @@ use crate::topic_id::TopicId;
 
 /// How often the committed offsets are asked for before the worker ends.
 const COMMITTED_LOOKUPS: usize = 3;
+/// The ledger is asked for at most so long; the group waits meanwhile.
+const LANDED_TIMEOUT: Duration = Duration::from_secs(1);
+/// More assignments than batches that are held can have been read under.
+const REMEMBERED_ASSIGNMENTS: usize = 4096;
 
 impl Loop {
     pub(super) fn signals(&mut self) -> Result<(), WorkerError> {
@@ -37,13 +43,52 @@ impl Loop {
     pub(super) fn assigned(&mut self, partitions: &[i32]) -> Result<(), WorkerError> {
         self.health.is_member();
         self.metrics.rebalances.get_or_create(&ReasonLabel { reason: "assigned" }).inc();
-        let starts = self.committed(partitions)?;
+        let committed = self.committed(partitions)?;
+        let landed = self.landed(&committed);
+        let further = |partition| landed.iter().find(|(of, _)| *of == partition).map(|(_, offset)| *offset);
+        let starts: Vec<_> =
+            committed.iter().map(|&(partition, offset)| (partition, further(partition).or(offset))).collect();
         self.fetched.attach(&self.sink.topic, partitions.iter().copied()).map_err(WorkerError::Kafka)?;
         self.reader.assign(&starts).map_err(WorkerError::Kafka)?;
-        tracing::info!(?starts, "partitions assigned");
-        self.input(Input::Assigned(starts));
+        tracing::info!(?starts, ?landed, "partitions assigned");
+        self.input(Input::Assigned(committed));
+        for &partition in partitions {
+            if let (Some(epoch), Some(id)) = (self.core.epoch(partition), self.reader.topic_id_of(partition)) {
+                self.state.topics.insert(epoch, id.clone());
+            }
+        }
+        while self.state.topics.len() > REMEMBERED_ASSIGNMENTS {
+            self.state.topics.pop_first();
+        }
+        if !landed.is_empty() {
+            self.input(Input::Landed(landed));
+        }
         self.assignment_changed();
         Ok(())
+    }
+
+    /// Which of the partitions are stored further than they are committed, as the ledger says: a worker that died in between leaves that. It saves
+    /// reading and inserting again, no more, so an answer that does not come soon is not waited for.
+    fn landed(&self, committed: &[(i32, Option<i64>)]) -> Vec<(i32, i64)> {
+        let of_one_topic: Option<&str> =
+            committed.first().and_then(|&(partition, _)| self.reader.topic_id_of(partition)).map(TopicId::as_str);
+        // Without its id the topic may be another one than the ledger speaks of.
+        let Some(topic_id) = of_one_topic else {
+            return Vec::new();
+        };
+        let starts: Vec<_> = committed.iter().filter_map(|&(partition, offset)| Some((partition, offset?))).collect();
+        let look_up = self.sink.store.landed(&self.sink.topic, topic_id, &starts);
+        match self.runtime.block_on(async { tokio::time::timeout(LANDED_TIMEOUT, look_up).await }) {
+            Ok(Ok(landed)) => landed,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the ledger could not be asked what is stored already; it is read again");
+                Vec::new()
+            }
+            Err(_) => {
+                tracing::warn!("the ledger did not say in time what is stored already; it is read again");
+                Vec::new()
+            }
+        }
     }
 
     /// Where to start. The coordinator may be moving just now, so a failed look-up gets a second and a third chance before the process gives up;

@@ -8,7 +8,7 @@ mod complete;
 mod group;
 mod read;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use auditstream_schemas::BatchDecoder;
 use auditstream_store::DeadLetterRow;
 use tokio::runtime::Handle;
 
-use crate::core::{Action, BatchId, Input, Now, StopReason, Worker};
+use crate::core::{Action, BatchId, Epoch, Input, Now, StopReason, Worker};
 use crate::dead_letters::DeadLetter;
 use crate::fetch::Fetched;
 use crate::http::Health;
@@ -78,6 +78,8 @@ pub(crate) struct LoopState {
     stop: Option<StopReason>,
     /// What the brokers said last, to be looked at.
     topic_id: Option<TopicId>,
+    /// Which topic the spans of an assignment are of. Batches may outlive the assignment that they were read under.
+    topics: BTreeMap<Epoch, TopicId>,
 }
 
 impl LoopState {
@@ -92,6 +94,7 @@ impl LoopState {
             summary: Summary::default(),
             stop: None,
             topic_id: None,
+            topics: BTreeMap::new(),
         }
     }
 }

@@ -201,6 +201,7 @@ fn dead_letters_and_spans_are_stored_as_they_are() {
         token: "t".into(),
         worker: "w".into(),
         inserted_at_ms: 1_790_000_000_123,
+        topic_id: "id".into(),
     };
     // A retry of both changes nothing.
     for _ in 0..2 {
