@@ -9,13 +9,14 @@
 use std::mem;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{FixedSizeBinaryArray, RecordBatch};
 use arrow_avro::reader::{Decoder, DecoderMode, ReaderBuilder};
 use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore};
 use arrow_schema::{ArrowError, SchemaRef};
 
 use crate::columns::conform;
 use crate::framing::{Poison, PoisonCode, Position, WriterId, split};
+use crate::hash::content_hash;
 use crate::schemas::{AUDIT_EVENT_V1, Known, Schemas};
 use crate::straight::StraightLane;
 
@@ -31,6 +32,8 @@ pub struct Decoded {
     pub batch: RecordBatch,
     /// Where each row comes from.
     pub positions: Vec<Position>,
+    /// The content hash of each row, as [`content_hash`] has it.
+    pub content_hashes: FixedSizeBinaryArray,
 }
 
 /// The decoder failed in a way that no single record explains. Nothing of the batch is given out; the worker stops.
@@ -217,9 +220,10 @@ impl Lane {
         let Some(straight) = self.straight.as_mut().filter(|_| rows > 0) else {
             return Ok(());
         };
-        let batch = straight.take(&self.schema).map_err(|source| DecodeFault { writer: self.id, rows, source })?;
+        let taken = straight.take(&self.schema).map_err(|source| DecodeFault { writer: self.id, rows, source })?;
         self.straight_bytes = 0;
-        self.sealed.push(Decoded { batch, positions: mem::take(&mut self.straight_positions) });
+        let positions = mem::take(&mut self.straight_positions);
+        self.sealed.push(Decoded { batch: taken.batch, positions, content_hashes: taken.content_hashes });
         Ok(())
     }
 
@@ -237,7 +241,8 @@ impl Lane {
             return Err(fault(ArrowError::AvroError(format!("{} rows", batch.num_rows()))));
         }
         let batch = conform(&batch, &self.schema).map_err(fault)?;
-        self.sealed.push(Decoded { batch, positions: mem::take(&mut self.positions) });
+        let content_hashes = content_hash(&batch).map_err(|e| fault(ArrowError::ExternalError(Box::new(e))))?;
+        self.sealed.push(Decoded { batch, positions: mem::take(&mut self.positions), content_hashes });
         self.bodies.clear();
         self.ends.clear();
         Ok(())

@@ -103,7 +103,8 @@ pub fn content_hash_of(event: &AuditEvent) -> [u8; HASH_BYTES] {
 }
 
 /// The canonical frame of one event; its memory is used again for the next.
-struct Frame {
+#[derive(Debug)]
+pub(crate) struct Frame {
     /// The frame is the first `len` bytes; what follows is scratch.
     buffer: Vec<u8>,
     len: usize,
@@ -111,7 +112,7 @@ struct Frame {
 
 /// Short values are copied in one piece of this size, the rest of which is overwritten by what comes next: most fields are
 /// short, and a call to copy so few bytes costs more than the bytes.
-const PIECE: usize = 16;
+pub(crate) const PIECE: usize = 16;
 
 impl Default for Frame {
     fn default() -> Self {
@@ -120,7 +121,7 @@ impl Default for Frame {
 }
 
 impl Frame {
-    fn start(&mut self, id: &[u8], micros: i64) {
+    pub(crate) fn start(&mut self, id: &[u8], micros: i64) {
         self.len = 0;
         self.field(1, id);
         self.field(2, &micros.to_le_bytes());
@@ -134,17 +135,38 @@ impl Frame {
     /// A field whose value is a part of `data`.
     #[inline]
     fn field_of(&mut self, tag: u8, data: &[u8], value: Range<usize>) {
-        let len = value.len();
-        if len <= PIECE
-            && let Some(piece) = data.get(value.start..value.start + PIECE)
+        let piece = data.get(value.start..).and_then(|rest| rest.first_chunk());
+        self.field_from(tag, &data[value], piece);
+    }
+
+    /// A field; `piece` is its beginning and what follows behind it, where there is as much.
+    #[inline(always)]
+    pub(crate) fn field_from(&mut self, tag: u8, value: &[u8], piece: Option<&[u8; PIECE]>) {
+        if value.len() <= PIECE
+            && let Some(piece) = piece
             && let Some(to) = self.buffer.get_mut(self.len..self.len + 2 + PIECE)
         {
             to[0] = tag;
-            to[1] = len as u8;
+            to[1] = value.len() as u8;
             to[2..].copy_from_slice(piece);
-            self.len += 2 + len;
+            self.len += 2 + value.len();
         } else {
-            self.field(tag, &data[value]);
+            self.field(tag, value);
+        }
+    }
+
+    /// A value inside the changes: without a tag.
+    #[inline(always)]
+    pub(crate) fn bytes_from(&mut self, value: &[u8], piece: Option<&[u8; PIECE]>) {
+        if value.len() <= PIECE
+            && let Some(piece) = piece
+            && let Some(to) = self.buffer.get_mut(self.len..self.len + 1 + PIECE)
+        {
+            to[0] = value.len() as u8;
+            to[1..].copy_from_slice(piece);
+            self.len += 1 + value.len();
+        } else {
+            self.bytes(value);
         }
     }
 
@@ -162,7 +184,7 @@ impl Frame {
         self.unless(tag, value.unwrap_or_default(), "");
     }
 
-    fn count(&mut self, tag: u8, items: usize) {
+    pub(crate) fn count(&mut self, tag: u8, items: usize) {
         if items > 0 {
             self.append(&[tag]);
             self.varint(items);
@@ -183,7 +205,7 @@ impl Frame {
     }
 
     #[inline]
-    fn append(&mut self, bytes: &[u8]) {
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
         let end = self.len + bytes.len();
         if end > self.buffer.len() {
             self.buffer.resize(2 * end, 0);
@@ -196,7 +218,7 @@ impl Frame {
         &self.buffer[..self.len]
     }
 
-    fn digest(&self) -> [u8; HASH_BYTES] {
+    pub(crate) fn digest(&self) -> [u8; HASH_BYTES] {
         let full: [u8; 32] = Sha256::digest(self.written()).into();
         let mut short = [0; HASH_BYTES];
         short.copy_from_slice(&full[..HASH_BYTES]);
@@ -236,8 +258,8 @@ impl<'a> Texts<'a> {
         &self.data[self.range(row)]
     }
 
-    fn all_null(&self) -> bool {
-        self.nulls.is_some_and(|nulls| nulls.null_count() == nulls.len())
+    fn all_empty(&self) -> bool {
+        self.data.is_empty() || self.nulls.is_some_and(|nulls| nulls.null_count() == nulls.len())
     }
 }
 
@@ -302,7 +324,7 @@ impl<'a> Columns<'a> {
         rest.push(symbol(27, column("priority"), "priority", "STANDARD")?);
         rest.push(text(28, "details", Some(b"{}"))?);
         // A column that nobody fills costs nothing.
-        rest.retain(|c| !matches!(c, Column::Text { values, default: Some(b""), .. } if values.all_null()));
+        rest.retain(|c| !matches!(c, Column::Text { values, default: Some(b""), .. } if values.all_empty()));
         Ok(Self { event_id, occurred_at: occurred_at.values(), rest })
     }
 
@@ -332,6 +354,15 @@ impl<'a> Columns<'a> {
     }
 }
 
+/// What a symbol adds to the frame: nothing, when it is the default.
+pub(crate) fn symbol_frame(tag: u8, name: &[u8], default: &str) -> Vec<u8> {
+    let mut frame = Frame::default();
+    if !same(name, default.as_bytes()) {
+        frame.field(tag, name);
+    }
+    frame.written().to_vec()
+}
+
 fn symbol<'a>(
     tag: u8,
     column: Option<&'a ArrayRef>,
@@ -341,14 +372,8 @@ fn symbol<'a>(
     let fault = ShapeFault { column: name };
     let keys: &DictionaryArray<Int32Type> = column.and_then(|c| c.as_dictionary_opt()).ok_or(fault)?;
     let symbols = Texts::of(Some(keys.values()), name)?;
-    let frame_of = |key| {
-        let mut frame = Frame::default();
-        if !same(symbols.get(key), default.as_bytes()) {
-            frame.field(tag, symbols.get(key));
-        }
-        frame.written().to_vec()
-    };
-    Ok(Column::Symbol { keys: keys.keys().values(), frames: (0..keys.values().len()).map(frame_of).collect() })
+    let frames = (0..keys.values().len()).map(|key| symbol_frame(tag, symbols.get(key), default)).collect();
+    Ok(Column::Symbol { keys: keys.keys().values(), frames })
 }
 
 fn changes(tag: u8, column: Option<&ArrayRef>) -> Result<Column<'_>, ShapeFault> {

@@ -36,9 +36,6 @@ pub enum BodyError {
         /// Positions that came with it.
         positions: usize,
     },
-    /// The content hash could not be computed.
-    #[error("content hash of a decoded batch")]
-    ContentHash(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Arrow refused to build or write a batch.
     #[error("arrow batch")]
     Arrow(#[from] ArrowError),
