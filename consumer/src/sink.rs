@@ -14,7 +14,7 @@ use auditstream_store::{DeadLetterRow, ErrorClass, EventBody, InsertError, Ledge
 use rdkafka::error::KafkaError;
 
 use crate::core::{BatchId, Failure, Span};
-use crate::dead_letters::{DeadLetter, DeadLetterSender, Delivered, now_ms};
+use crate::dead_letters::{DeadLetter, DeadLetterSender, Delivered, VERSION, WholeInserts, now_ms};
 use crate::refetch::{RefetchError, Refetcher};
 
 /// What a task answers with.
@@ -98,7 +98,7 @@ pub(crate) struct Sink {
 
 impl Sink {
     /// Inserts the rows; encodes them first if that was not done yet.
-    pub(crate) async fn insert(self, batch: BatchId, rows: Rows, spans: Vec<Span>) {
+    pub(crate) async fn insert(self, batch: BatchId, rows: Rows, spans: Vec<Span>, attempt: u32) {
         let started = Instant::now();
         let body = match rows {
             Rows::Body(body) => Ok(body),
@@ -107,7 +107,7 @@ impl Sink {
         let (body, result) = match body {
             Ok(body) => {
                 let token = self.token(&spans, &body.hash);
-                let result = self.store_rows(&body, &token).await;
+                let result = self.store_rows(&body, &token, attempt).await;
                 (Some(body), result)
             }
             Err(error) => (None, Err(error)),
@@ -116,7 +116,7 @@ impl Sink {
     }
 
     /// Stores the body's rows; answers with those that ClickHouse refuses, as the records that they came from.
-    async fn store_rows(&self, body: &EventBody, token: &str) -> Result<Vec<DeadLetter>, StepError> {
+    async fn store_rows(&self, body: &EventBody, token: &str, attempt: u32) -> Result<Vec<DeadLetter>, StepError> {
         match self.store.insert_events(body, token).await {
             Ok(()) => Ok(Vec::new()),
             Err(error) if error.class == ErrorClass::Bisect => {
@@ -125,10 +125,11 @@ impl Sink {
                     rows = body.rows,
                     "clickhouse refuses a batch for its data; looking for the rows"
                 );
+                let whole = WholeInserts { count: attempt.saturating_add(1), refused_ms: now_ms() };
                 let refused = self.store.insert_all_but_refused(body, token).await?;
                 let refetcher = self.refetcher.clone();
                 // Polls librdkafka, which blocks.
-                let letters = tokio::task::spawn_blocking(move || refetcher.dead_letters(refused)).await;
+                let letters = tokio::task::spawn_blocking(move || refetcher.dead_letters(refused, whole)).await;
                 match letters {
                     Ok(Ok(letters)) => Ok(letters),
                     Ok(Err(RefetchError::Kafka(error))) => {
@@ -153,8 +154,8 @@ impl Sink {
     }
 
     /// Delivers the dead letters.
-    pub(crate) async fn deliver(self, batch: BatchId, letters: Vec<DeadLetter>, attempt: u32) {
-        let outcome = self.sender.deliver(letters, attempt).await;
+    pub(crate) async fn deliver(self, batch: BatchId, letters: Vec<DeadLetter>) {
+        let outcome = self.sender.deliver(letters).await;
         let result = match (outcome.error, self.sender.fatal_error()) {
             (None, _) => Ok(()),
             (Some(_), Some(fatal)) => {
@@ -225,6 +226,7 @@ impl Sink {
     /// The row of a delivered dead letter.
     pub(crate) fn dead_letter_row(&self, letter: DeadLetter, at: Delivered) -> DeadLetterRow {
         DeadLetterRow {
+            traceparent: letter.traceparent(),
             topic: self.topic.to_string(),
             partition: letter.partition,
             offset: letter.offset,
@@ -240,6 +242,11 @@ impl Sink {
             dlq_topic: self.dead_letter_topic.to_string(),
             dlq_partition: at.partition,
             dlq_offset: at.offset,
+            column_name: letter.reason.column,
+            attempts: letter.reason.attempts,
+            first_failed_at_ms: letter.reason.first_failed_ms,
+            last_failed_at_ms: letter.reason.last_failed_ms,
+            worker_version: VERSION.to_owned(),
         }
     }
 

@@ -133,6 +133,7 @@ impl Store {
                 class: ErrorClass::Halt,
                 code: blamed.code,
                 message: format!("{}; {shape}", blamed.message),
+                column: None,
             },
         }
     }

@@ -14,8 +14,14 @@ pub struct Migration {
 }
 
 /// All migrations, by version from 1 without a gap.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "tables", sql: include_str!("../migrations/0001_tables.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "tables", sql: include_str!("../migrations/0001_tables.sql") },
+    Migration {
+        version: 2,
+        name: "dead_letter_details",
+        sql: include_str!("../migrations/0002_dead_letter_details.sql"),
+    },
+];
 
 impl Migration {
     /// SHA-256 of the text, in hexadecimal digits: a migration that was applied must not be changed afterwards.
@@ -43,18 +49,17 @@ mod tests {
     use crate::columns::EVENT_COLUMNS;
     use crate::shape::{DEAD_LETTER_COLUMNS, LEDGER_COLUMNS};
 
-    /// Name and type of each column in a statement of this repository's own style: one column a line.
+    /// Name and type of each column in statements of this repository's own style: one column a line, added ones behind the others.
     fn columns_of(table: &str) -> Vec<(String, String)> {
-        let create = MIGRATIONS[0]
-            .statements("audit")
-            .into_iter()
-            .find(|sql| sql.contains(&format!("audit.{table}\n")))
-            .unwrap_or_default();
-        create
+        let statements = MIGRATIONS.iter().flat_map(|migration| migration.statements("audit"));
+        let of_table =
+            statements.filter(|sql| sql.contains(&format!("audit.{table}\n"))).collect::<Vec<_>>().join("\n");
+        of_table
             .lines()
-            .filter(|line| line.starts_with("    "))
             .filter_map(|line| {
-                let (name, rest) = line.trim().split_once(' ')?;
+                let line = line.strip_prefix("    ")?;
+                let line = line.strip_prefix("ADD COLUMN IF NOT EXISTS ").unwrap_or(line);
+                let (name, rest) = line.split_once(' ')?;
                 let clickhouse_type = rest.split(" COMMENT ").next()?;
                 Some((name.trim_matches('`').to_owned(), clickhouse_type.to_owned()))
             })

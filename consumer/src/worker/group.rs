@@ -37,6 +37,7 @@ impl Loop {
         let starts = self.committed(partitions)?;
         self.reader.assign(&starts).map_err(WorkerError::Kafka)?;
         tracing::info!(?starts, "partitions assigned");
+        starts.iter().for_each(|&(partition, _)| self.state.time_lag.assigned(partition));
         self.input(Input::Assigned(starts));
         self.assignment_changed();
         Ok(())
@@ -56,6 +57,9 @@ impl Loop {
     }
 
     pub(super) fn assignment_changed(&self) {
-        self.metrics.assigned_partitions.set(i64::try_from(self.core.assigned().count()).unwrap_or(i64::MAX));
+        let assigned = i64::try_from(self.core.assigned().count()).unwrap_or(i64::MAX);
+        self.metrics.assigned_partitions.set(assigned);
+        // The core pauses all or none.
+        self.metrics.paused_partitions.set(if self.core.is_paused() { assigned } else { 0 });
     }
 }
