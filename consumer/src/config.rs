@@ -9,6 +9,7 @@ use auditstream_schemas::Schemas;
 use rdkafka::ClientConfig;
 
 use crate::core::{Backoff, Limits, Targets};
+use crate::telemetry::Telemetry;
 
 /// At most so many inserts run at once: one that the server works on and one that is on its way there.
 const MAX_INSERTS: usize = 2;
@@ -52,6 +53,8 @@ pub struct Config {
     pub drain_deadline: Duration,
     /// Where `/livez`, `/readyz` and `/metrics` are served; `None` serves nothing.
     pub http_listen: Option<SocketAddr>,
+    /// Where traces go; `None` makes none.
+    pub telemetry: Option<Telemetry>,
     /// The writer schemas that are understood.
     pub schemas: Arc<Schemas>,
 }
@@ -177,6 +180,7 @@ mod tests {
             in_flight_bytes: 2000,
             drain_deadline: Duration::from_secs(1),
             http_listen: None,
+            telemetry: None,
             schemas: Arc::new(Schemas::builtin().unwrap()),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! A dead letter has its source record's key, value, headers and timestamp unchanged, plus the headers of [`headers`].
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use auditstream_schemas::Poison;
 use auditstream_store::RefusedRow;
@@ -12,6 +13,9 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+
+use crate::quiet::Quiet;
+use crate::telemetry::traceparent::{self, TRACEPARENT};
 
 /// Names of the headers that a dead letter adds; all values are text.
 pub mod headers {
@@ -29,15 +33,24 @@ pub mod headers {
     pub const ERROR_CODE: &str = "auditstream.error.code";
     /// A sentence for people, without any of the record's content.
     pub const ERROR_MESSAGE: &str = "auditstream.error.message";
+    /// The column or field at fault: an Avro field such as `actor.kind`, or the columns of `events` that ClickHouse blames; empty where it is not known.
+    pub const ERROR_COLUMN: &str = "auditstream.error.column";
     /// The writer schema that the record names, where it names one.
     pub const SCHEMA: &str = "auditstream.schema";
-    /// How often delivery was tried before, 0 the first time.
+    /// How many decodes or inserts of the record were tried: 1 for a record that can't be decoded; otherwise as many inserts of this worker as held its row.
     pub const ATTEMPTS: &str = "auditstream.attempts";
-    /// Which worker, and its version.
+    /// When the record failed first, milliseconds since 1970 by the worker's clock.
+    pub const FIRST_FAILED_AT: &str = "auditstream.first_failed_at";
+    /// When it failed last: its decode, its insert alone, or a delivery of this dead letter; milliseconds since 1970 by the worker's clock.
+    pub const LAST_FAILED_AT: &str = "auditstream.last_failed_at";
+    /// Which worker.
     pub const WORKER: &str = "auditstream.worker";
-    /// When the record failed, milliseconds since 1970.
-    pub const FAILED_AT: &str = "auditstream.failed_at";
+    /// Version of that worker.
+    pub const WORKER_VERSION: &str = "auditstream.worker.version";
 }
+
+/// Version of this worker, as the header says it.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Why a record can't be stored.
 #[derive(Clone, Debug)]
@@ -48,18 +61,52 @@ pub(crate) struct Reason {
     pub(crate) code: String,
     /// For people.
     pub(crate) message: String,
+    /// The column or field at fault; empty where it is not known.
+    pub(crate) column: String,
+    /// Decodes or inserts that were tried.
+    pub(crate) attempts: u32,
+    /// When it failed first, milliseconds since 1970.
+    pub(crate) first_failed_ms: i64,
+    /// When it failed last.
+    pub(crate) last_failed_ms: i64,
 }
 
 impl From<Poison> for Reason {
     fn from(poison: Poison) -> Self {
-        Self { class: "decode", code: poison.code.as_str().to_owned(), message: poison.message }
+        let now = now_ms();
+        Self {
+            class: "decode",
+            code: poison.code.as_str().to_owned(),
+            message: poison.message,
+            column: poison.field.map_or_else(String::new, Into::into),
+            attempts: 1,
+            first_failed_ms: now,
+            last_failed_ms: now,
+        }
     }
 }
 
-impl From<RefusedRow> for Reason {
-    fn from(row: RefusedRow) -> Self {
-        let code = row.code.map_or_else(|| "clickhouse".to_owned(), |code| format!("clickhouse-{code}"));
-        Self { class: "refused", code, message: row.message }
+/// The inserts of a whole batch, before its refused rows were looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WholeInserts {
+    /// How many.
+    pub(crate) count: u32,
+    /// When ClickHouse refused the batch for its data, milliseconds since 1970.
+    pub(crate) refused_ms: i64,
+}
+
+impl Reason {
+    /// Why `row` was refused, after inserts that held its whole batch.
+    pub(crate) fn refused(row: RefusedRow, whole: WholeInserts) -> Self {
+        Self {
+            class: "refused",
+            code: row.code.map_or_else(|| "clickhouse".to_owned(), |code| format!("clickhouse-{code}")),
+            message: row.message,
+            column: row.column.map_or_else(String::new, Into::into),
+            attempts: whole.count.saturating_add(row.inserts),
+            first_failed_ms: whole.refused_ms,
+            last_failed_ms: row.refused_at_ms,
+        }
     }
 }
 
@@ -74,7 +121,6 @@ pub(crate) struct DeadLetter {
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
     pub(crate) reason: Reason,
     pub(crate) schema: String,
-    pub(crate) failed_at_ms: i64,
 }
 
 impl DeadLetter {
@@ -94,12 +140,21 @@ impl DeadLetter {
             schema: value
                 .and_then(|value| auditstream_schemas::split(value).ok())
                 .map_or_else(String::new, |(writer, _)| writer.to_string()),
-            failed_at_ms: now_ms(),
         }
     }
 
-    fn headers(&self, source_topic: &str, worker: &str, attempt: u32) -> OwnedHeaders {
-        let mut all = OwnedHeaders::new_with_capacity(self.headers.len() + 11);
+    /// The record's trace context as text, where it has a valid one.
+    pub(crate) fn traceparent(&self) -> String {
+        let values = self.headers.iter().filter(|(name, _)| name == TRACEPARENT);
+        let mut valid = values.filter_map(|(_, value)| {
+            let value = value.as_deref()?;
+            traceparent::parse(value).and_then(|_| String::from_utf8(value.to_vec()).ok())
+        });
+        valid.next().unwrap_or_default()
+    }
+
+    fn headers(&self, source_topic: &str, worker: &str) -> OwnedHeaders {
+        let mut all = OwnedHeaders::new_with_capacity(self.headers.len() + 14);
         for (key, value) in &self.headers {
             all = all.insert(Header { key, value: value.as_deref() });
         }
@@ -111,10 +166,13 @@ impl DeadLetter {
             (headers::ERROR_CLASS, self.reason.class.to_owned()),
             (headers::ERROR_CODE, self.reason.code.clone()),
             (headers::ERROR_MESSAGE, self.reason.message.clone()),
+            (headers::ERROR_COLUMN, self.reason.column.clone()),
             (headers::SCHEMA, self.schema.clone()),
-            (headers::ATTEMPTS, attempt.to_string()),
+            (headers::ATTEMPTS, self.reason.attempts.to_string()),
+            (headers::FIRST_FAILED_AT, self.reason.first_failed_ms.to_string()),
+            (headers::LAST_FAILED_AT, self.reason.last_failed_ms.to_string()),
             (headers::WORKER, worker.to_owned()),
-            (headers::FAILED_AT, self.failed_at_ms.to_string()),
+            (headers::WORKER_VERSION, VERSION.to_owned()),
         ];
         for (key, value) in &added {
             all = all.insert(Header { key, value: Some(value) });
@@ -131,7 +189,11 @@ pub(crate) struct Delivered {
 }
 
 /// Passes the client's words on to this process's log.
-pub(crate) struct Logging;
+#[derive(Default)]
+pub(crate) struct Logging {
+    /// Errors by code: the client reports each broker's each failed attempt.
+    quiet: Mutex<Quiet<Option<i32>>>,
+}
 
 impl ClientContext for Logging {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -139,7 +201,10 @@ impl ClientContext for Logging {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "dead-letter producer error");
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left_out) = quiet.allows(error.rdkafka_error_code().map(|code| code as i32), Instant::now()) {
+            tracing::warn!(%error, reason, left_out, "dead-letter producer error");
+        }
     }
 }
 
@@ -162,15 +227,15 @@ pub(crate) struct DeliveryOutcome {
 impl DeadLetterSender {
     pub(crate) fn new(properties: &ClientConfig, topic: &str, source_topic: &str, worker: &str) -> KafkaResult<Self> {
         Ok(Self {
-            producer: properties.create_with_context(Logging)?,
+            producer: properties.create_with_context(Logging::default())?,
             topic: topic.to_owned(),
             source_topic: source_topic.to_owned(),
-            worker: format!("{worker} auditstream/{}", env!("CARGO_PKG_VERSION")),
+            worker: worker.to_owned(),
         })
     }
 
-    /// Sends all `letters` and waits for each one's acknowledgement or failure.
-    pub(crate) async fn deliver(&self, letters: Vec<DeadLetter>, attempt: u32) -> DeliveryOutcome {
+    /// Sends all `letters` and waits for each one's acknowledgement or failure. What failed has the time of it.
+    pub(crate) async fn deliver(&self, letters: Vec<DeadLetter>) -> DeliveryOutcome {
         let mut outcome =
             DeliveryOutcome { delivered: Vec::with_capacity(letters.len()), failed: Vec::new(), error: None };
         let mut pending = Vec::with_capacity(letters.len());
@@ -181,7 +246,7 @@ impl DeadLetterSender {
                 payload: letter.value.as_deref(),
                 key: letter.key.as_deref(),
                 timestamp: Some(letter.timestamp_ms),
-                headers: Some(letter.headers(&self.source_topic, &self.worker, attempt)),
+                headers: Some(letter.headers(&self.source_topic, &self.worker)),
             };
             // `send` would sleep on a full queue; `send_result` says so, and the back-off of the batch tries again.
             match self.producer.send_result(record) {
@@ -213,6 +278,8 @@ impl DeadLetterSender {
                 }
             }
         }
+        let now = now_ms();
+        outcome.failed.iter_mut().for_each(|letter| letter.reason.last_failed_ms = now);
         outcome
     }
 
@@ -246,11 +313,18 @@ mod tests {
                 ("empty".into(), None),
                 ("ce_id".into(), Some(b"2".to_vec())),
             ],
-            reason: Reason { class: "decode", code: "wrong-magic".into(), message: "no known framing".into() },
+            reason: Reason {
+                class: "decode",
+                code: "wrong-magic".into(),
+                message: "no known framing".into(),
+                column: "actor.kind".into(),
+                attempts: 2,
+                first_failed_ms: 5,
+                last_failed_ms: 7,
+            },
             schema: String::new(),
-            failed_at_ms: 5,
         };
-        let headers = letter.headers("events", "w1", 2);
+        let headers = letter.headers("events", "w1");
         let all: Vec<_> = headers.iter().map(|header| (header.key, header.value)).collect();
         assert_eq!(all[..3], [("ce_id", Some(&b"1"[..])), ("empty", None), ("ce_id", Some(&b"2"[..]))]);
         let added = |name| all.iter().find(|(key, _)| *key == name).and_then(|(_, value)| *value).unwrap();
@@ -258,6 +332,9 @@ mod tests {
         assert_eq!(added(headers::PARTITION), b"3");
         assert_eq!(added(headers::OFFSET), b"41");
         assert_eq!(added(headers::ERROR_CODE), b"wrong-magic");
+        assert_eq!(added(headers::ERROR_COLUMN), b"actor.kind");
         assert_eq!(added(headers::ATTEMPTS), b"2");
+        assert_eq!([added(headers::FIRST_FAILED_AT), added(headers::LAST_FAILED_AT)], [b"5", b"7"]);
+        assert_eq!([added(headers::WORKER), added(headers::WORKER_VERSION)], [b"w1", VERSION.as_bytes()]);
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! - `core`: all decisions, without I/O;
 //! - `kafka`, `dead_letters`, `sink`, `http`: thin adapters;
+//! - `metrics`, `telemetry`: what the worker tells about itself;
 //! - `worker`: the one loop between them.
 
 mod config;
@@ -17,6 +18,8 @@ mod metrics;
 mod quiet;
 mod refetch;
 mod sink;
+mod telemetry;
+mod time_lag;
 mod topic_id;
 mod watch;
 mod worker;
@@ -31,6 +34,7 @@ use rdkafka::error::KafkaError;
 
 pub use config::Config;
 pub use dead_letters::headers;
+pub use telemetry::{Telemetry, TelemetryError};
 
 use crate::core::Worker;
 use crate::dead_letters::DeadLetterSender;
@@ -39,6 +43,8 @@ use crate::kafka::Reader;
 use crate::metrics::Metrics;
 use crate::refetch::Refetcher;
 use crate::sink::{Completion, Sink};
+use crate::telemetry::{Identity, Traces};
+use crate::time_lag::TimeLag;
 use crate::worker::{Loop, LoopState};
 
 /// Wait between two attempts to reach a server at the start.
@@ -75,6 +81,9 @@ pub enum WorkerError {
     /// The Kafka client refused its settings or an operation.
     #[error("kafka")]
     Kafka(#[source] KafkaError),
+    /// Traces can't be exported with these settings. A collector that is away is no error.
+    #[error("telemetry")]
+    Telemetry(#[source] TelemetryError),
     /// The address for probes and metrics could not be used.
     #[error("http_listen")]
     Http(#[source] std::io::Error),
@@ -100,6 +109,7 @@ pub async fn run(
         let bound = http::serve(address, Arc::clone(&health), Arc::clone(&metrics)).await.map_err(WorkerError::Http)?;
         tracing::info!(address = %bound, "serving probes and metrics");
     }
+    let traces = start_traces(&config, &metrics).map_err(WorkerError::Telemetry)?;
     let (completions, inbox) = mpsc::channel();
     let parts = watch_parts(store.clone(), completions.clone());
     let _watch = EndWithUs(tokio::spawn(parts).abort_handle());
@@ -140,10 +150,10 @@ pub async fn run(
         },
         completions: inbox,
         runtime: tokio::runtime::Handle::current(),
-        metrics,
+        metrics: Arc::clone(&metrics),
         health,
         group: config.group_id,
-        state: LoopState::new(),
+        state: LoopState::new(TimeLag::new(metrics), traces),
     };
     let (done, mut finished) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()
@@ -182,6 +192,18 @@ async fn watch_parts(store: Store, completions: mpsc::Sender<Completion>) {
             return;
         }
     }
+}
+
+fn start_traces(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Traces>, TelemetryError> {
+    let Some(telemetry) = &config.telemetry else { return Ok(None) };
+    let identity = Identity {
+        topic: config.topic.as_str().into(),
+        group: config.group_id.clone(),
+        worker_id: config.worker_id.as_str().into(),
+    };
+    let traces = Traces::start(telemetry, identity, tokio::runtime::Handle::current(), Arc::clone(metrics))?;
+    tracing::info!(sample_ratio = telemetry.sample_ratio, "batches are traced");
+    Ok(Some(traces))
 }
 
 /// Waits until ClickHouse answers, and checks that the tables hold what this version writes.

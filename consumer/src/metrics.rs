@@ -2,15 +2,22 @@
 //!
 //! Labels are bounded: partitions of one topic, seal reasons, poison codes, steps. Never an entity, a tenant or an id.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::dead_letters::now_ms;
 
 /// `partition="3"`
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,6 +44,15 @@ pub(crate) struct FailureLabel {
     pub(crate) class: &'static str,
 }
 
+/// `step="insert"`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct StepLabel {
+    pub(crate) step: &'static str,
+}
+
+/// Upper ends of the delay's buckets in seconds: the target is 1, an outage takes minutes.
+const DELAYS: [f64; 15] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
+
 /// The worker's metrics. Counters only grow; gauges say what is so now.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -53,17 +69,23 @@ pub(crate) struct Metrics {
     pub(crate) batch_decisions: Family<ReasonLabel, Counter>,
     pub(crate) table_parts: Gauge,
     pub(crate) insert_seconds: Histogram,
+    pub(crate) freshness: Histogram,
     pub(crate) failures: Family<FailureLabel, Counter>,
+    pub(crate) retries: Family<StepLabel, Counter>,
     pub(crate) dead_letters: Family<DeadLetterLabel, Counter>,
     pub(crate) commits: Counter,
     pub(crate) commit_failures: Counter,
     pub(crate) rebalances: Family<ReasonLabel, Counter>,
     pub(crate) assigned_partitions: Gauge,
     pub(crate) paused: Gauge,
+    pub(crate) paused_partitions: Gauge,
     pub(crate) held_bytes: Gauge,
     pub(crate) lag: Family<PartitionLabel, Gauge>,
     /// Seconds since 1970 of the newest record that is queryable; freshness is now minus this.
     pub(crate) newest_queryable: Gauge<f64, AtomicU64>,
+    /// What time lag is computed from when it is asked for.
+    pub(crate) oldest_uncommitted: Oldest,
+    pub(crate) trace_export_failures: Counter,
 }
 
 impl Metrics {
@@ -84,16 +106,21 @@ impl Metrics {
             table_parts: Gauge::default(),
             // 1 ms to 65 s, about the range between an idle server and the insert timeout.
             insert_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 17)),
+            freshness: Histogram::new(DELAYS),
             failures: Family::default(),
+            retries: Family::default(),
             dead_letters: Family::default(),
             commits: Counter::default(),
             commit_failures: Counter::default(),
             rebalances: Family::default(),
             assigned_partitions: Gauge::default(),
             paused: Gauge::default(),
+            paused_partitions: Gauge::default(),
             held_bytes: Gauge::default(),
             lag: Family::default(),
             newest_queryable: Gauge::default(),
+            oldest_uncommitted: Oldest::default(),
+            trace_export_failures: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("records", "Records read", metrics.records.clone());
@@ -138,7 +165,18 @@ impl Metrics {
             Unit::Seconds,
             metrics.insert_seconds.clone(),
         );
-        registry.register("failures", "Failed attempts, by step and class", metrics.failures.clone());
+        registry.register_with_unit(
+            "freshness",
+            "Time from the oldest row's record to the acknowledgement of its batch's insert, one observation a batch: how old events were when they became queryable",
+            Unit::Seconds,
+            metrics.freshness.clone(),
+        );
+        registry.register(
+            "failures",
+            "Failed attempts, by step and class: retry is tried again, bisect is a batch with refused rows, halt ends the worker",
+            metrics.failures.clone(),
+        );
+        registry.register("retries", "Attempts after the first one, by step", metrics.retries.clone());
         registry.register(
             "dead_letters",
             "Dead letters acknowledged by the broker, by reason",
@@ -157,9 +195,14 @@ impl Metrics {
             "1 while fetching is paused because as much is held as may be",
             metrics.paused.clone(),
         );
+        registry.register(
+            "paused_partitions",
+            "Partitions of this worker whose fetching is paused",
+            metrics.paused_partitions.clone(),
+        );
         registry.register_with_unit(
             "held",
-            "Wire bytes held: filling, inserting, waiting",
+            "Wire bytes in flight: of records being filled into a batch, inserted, or waiting for another attempt",
             Unit::Bytes,
             metrics.held_bytes.clone(),
         );
@@ -169,6 +212,15 @@ impl Metrics {
             "Record time, since 1970, of the newest row that is queryable",
             Unit::Seconds,
             metrics.newest_queryable.clone(),
+        );
+        registry.register_collector(Box::new(Ages {
+            oldest_uncommitted: metrics.oldest_uncommitted.clone(),
+            newest_queryable: metrics.newest_queryable.clone(),
+        }));
+        registry.register(
+            "trace_export_failures",
+            "Requests to the OTLP collector that failed; their spans are lost, nothing else is",
+            metrics.trace_export_failures.clone(),
         );
         registry.register(
             "build",
@@ -186,9 +238,64 @@ impl Metrics {
     }
 }
 
+/// Timestamp of the oldest record of each owned partition that was read and is not committed, milliseconds since 1970; `None` when all are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Oldest(Arc<Mutex<BTreeMap<i32, Option<i64>>>>);
+
+impl Oldest {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Option<i64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set(&self, partition: i32, oldest_ms: Option<i64>) {
+        self.lock().insert(partition, oldest_ms);
+    }
+
+    pub(crate) fn remove(&self, partition: i32) {
+        self.lock().remove(&partition);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn get(&self, partition: i32) -> Option<Option<i64>> {
+        self.lock().get(&partition).copied()
+    }
+}
+
+/// Gauges that grow by themselves: computed when they are asked for, so that they grow when the loop hangs, too.
+#[derive(Debug)]
+struct Ages {
+    oldest_uncommitted: Oldest,
+    newest_queryable: Gauge<f64, AtomicU64>,
+}
+
+impl Collector for Ages {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let now = now_ms();
+        let age = |then: i64| ConstGauge::new(now.saturating_sub(then).max(0) as f64 / 1000.0);
+        let mut lags = encoder.encode_descriptor(
+            "time_lag",
+            "Age, by its timestamp, of the oldest record of a partition that this worker has read and not committed; 0 when there is none. \
+             Records that are not read yet are younger",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        for (&partition, oldest) in &*self.oldest_uncommitted.lock() {
+            age(oldest.unwrap_or(now)).encode(lags.encode_family(&PartitionLabel { partition })?)?;
+        }
+        let newest = self.newest_queryable.get();
+        if newest > 0.0 {
+            let help = "Age of the newest row that this worker made queryable. Grows while no events come; freshness is of single batches";
+            let encoder =
+                encoder.encode_descriptor("newest_queryable_age", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+            age((newest * 1000.0) as i64).encode(encoder)?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     #[test]
@@ -200,5 +307,27 @@ mod tests {
         assert!(text.contains("auditstream_consumer_records_total 3"), "{text}");
         assert!(text.contains("auditstream_consumer_batches_total{reason=\"age\"} 1"), "{text}");
         assert!(text.contains("worker_id=\"w1\""), "{text}");
+    }
+    #[test]
+    fn ages_are_of_the_moment_they_are_asked_for() {
+        let metrics = Metrics::new("w1");
+        assert!(!metrics.render().unwrap().contains("newest_queryable_age"), "nothing is queryable yet");
+        metrics.oldest_uncommitted.set(3, Some(now_ms() - 90_000));
+        metrics.oldest_uncommitted.set(4, None);
+        metrics.oldest_uncommitted.set(5, Some(now_ms() + 90_000));
+        metrics.newest_queryable.set(now_ms() as f64 / 1000.0 - 30.0);
+        let text = metrics.render().unwrap();
+        let value = |name: &str| -> f64 {
+            let line = text.lines().find_map(|line| line.strip_prefix("auditstream_consumer_")?.strip_prefix(name));
+            line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().parse().unwrap()
+        };
+        assert!((90.0..95.0).contains(&value("time_lag_seconds{partition=\"3\"}")), "{text}");
+        assert_eq!(
+            [value("time_lag_seconds{partition=\"4\"}"), value("time_lag_seconds{partition=\"5\"}")],
+            [0.0, 0.0]
+        );
+        assert!((30.0..35.0).contains(&value("newest_queryable_age_seconds")), "{text}");
+        metrics.oldest_uncommitted.remove(3);
+        assert!(!metrics.render().unwrap().contains("time_lag_seconds{partition=\"3\"}"));
     }
 }

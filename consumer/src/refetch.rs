@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::dead_letters::DeadLetter;
+use crate::dead_letters::{DeadLetter, Reason, WholeInserts};
 
 /// How long one record may take to come.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,8 +35,12 @@ pub(crate) struct Refetcher {
 }
 
 impl Refetcher {
-    /// The records of `rows`, each with the reason of its row. Blocks.
-    pub(crate) fn dead_letters(&self, rows: Vec<RefusedRow>) -> Result<Vec<DeadLetter>, RefetchError> {
+    /// The records of `rows`, each with the reason of its row, refused after inserts that held the `whole` batch. Blocks.
+    pub(crate) fn dead_letters(
+        &self,
+        rows: Vec<RefusedRow>,
+        whole: WholeInserts,
+    ) -> Result<Vec<DeadLetter>, RefetchError> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -47,10 +51,15 @@ impl Refetcher {
             .set("queued.max.messages.kbytes", "1024")
             .set("fetch.wait.max.ms", "10");
         let consumer: BaseConsumer = properties.create().map_err(RefetchError::Kafka)?;
-        rows.into_iter().map(|row| self.dead_letter(&consumer, row)).collect()
+        rows.into_iter().map(|row| self.dead_letter(&consumer, row, whole)).collect()
     }
 
-    fn dead_letter(&self, consumer: &BaseConsumer, row: RefusedRow) -> Result<DeadLetter, RefetchError> {
+    fn dead_letter(
+        &self,
+        consumer: &BaseConsumer,
+        row: RefusedRow,
+        whole: WholeInserts,
+    ) -> Result<DeadLetter, RefetchError> {
         let mut at = TopicPartitionList::new();
         at.add_partition_offset(&self.topic, row.partition, Offset::Offset(row.offset)).map_err(RefetchError::Kafka)?;
         consumer.assign(&at).map_err(RefetchError::Kafka)?;
@@ -59,7 +68,9 @@ impl Refetcher {
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
             match consumer.poll(left) {
                 Some(Ok(record)) if record.partition() != row.partition || record.offset() < row.offset => {}
-                Some(Ok(record)) if record.offset() == row.offset => return Ok(DeadLetter::new(&record, row.into())),
+                Some(Ok(record)) if record.offset() == row.offset => {
+                    return Ok(DeadLetter::new(&record, Reason::refused(row, whole)));
+                }
                 Some(Ok(_)) => return Err(gone()),
                 Some(Err(KafkaError::MessageConsumption(
                     RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,

@@ -15,7 +15,7 @@ use auditstream_store::{DeadLetterRow, ErrorClass, EventBody, InsertError, Ledge
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::core::{BatchId, Failure, Overload, Span};
-use crate::dead_letters::{DeadLetter, DeadLetterSender, Delivered, now_ms};
+use crate::dead_letters::{DeadLetter, DeadLetterSender, Delivered, VERSION, WholeInserts, now_ms};
 use crate::refetch::{RefetchError, Refetcher};
 use crate::topic_id::TopicId;
 
@@ -124,7 +124,7 @@ pub(crate) struct Sink {
 
 impl Sink {
     /// Inserts the rows; encodes them first if that was not done yet.
-    pub(crate) async fn insert(self, batch: BatchId, rows: Rows, spans: Vec<Span>, pieces: u32) {
+    pub(crate) async fn insert(self, batch: BatchId, rows: Rows, spans: Vec<Span>, attempt: u32, pieces: u32) {
         let started = Instant::now();
         let body = match rows {
             Rows::Body(body) => Ok(body),
@@ -134,7 +134,7 @@ impl Sink {
             Ok(body) => {
                 let token = self.token(&spans, &body.hash);
                 crash_point(Point::BeforeInsert);
-                let result = self.store_rows(&body, &token, pieces).await;
+                let result = self.store_rows(&body, &token, attempt, pieces).await;
                 (Some(body), result)
             }
             Err(error) => (None, Err(error)),
@@ -143,7 +143,13 @@ impl Sink {
     }
 
     /// Stores the body's rows; answers with those that ClickHouse refuses, as the records that they came from.
-    async fn store_rows(&self, body: &EventBody, token: &str, pieces: u32) -> Result<Vec<DeadLetter>, StepError> {
+    async fn store_rows(
+        &self,
+        body: &EventBody,
+        token: &str,
+        attempt: u32,
+        pieces: u32,
+    ) -> Result<Vec<DeadLetter>, StepError> {
         match self.store.insert_in_pieces(body, token, pieces).await {
             Ok(()) => Ok(Vec::new()),
             Err(error) if error.class == ErrorClass::Bisect => {
@@ -152,10 +158,11 @@ impl Sink {
                     rows = body.rows,
                     "clickhouse refuses a batch for its data; looking for the rows"
                 );
+                let whole = WholeInserts { count: attempt.saturating_add(1), refused_ms: now_ms() };
                 let refused = self.store.insert_all_but_refused(body, token).await?;
                 let refetcher = self.refetcher.clone();
                 // Polls librdkafka, which blocks.
-                let letters = tokio::task::spawn_blocking(move || refetcher.dead_letters(refused)).await;
+                let letters = tokio::task::spawn_blocking(move || refetcher.dead_letters(refused, whole)).await;
                 match letters {
                     Ok(Ok(letters)) => Ok(letters),
                     Ok(Err(RefetchError::Kafka(error))) => {
@@ -180,9 +187,9 @@ impl Sink {
     }
 
     /// Delivers the dead letters.
-    pub(crate) async fn deliver(self, batch: BatchId, letters: Vec<DeadLetter>, attempt: u32) {
+    pub(crate) async fn deliver(self, batch: BatchId, letters: Vec<DeadLetter>) {
         crash_point(Point::BeforeDeadLetters);
-        let outcome = self.sender.deliver(letters, attempt).await;
+        let outcome = self.sender.deliver(letters).await;
         crash_point(Point::DeadLettersAcknowledged);
         let result = match (outcome.error, self.sender.fatal_error()) {
             (None, _) => Ok(()),
@@ -264,6 +271,7 @@ impl Sink {
     /// The row of a delivered dead letter.
     pub(crate) fn dead_letter_row(&self, letter: DeadLetter, at: Delivered) -> DeadLetterRow {
         DeadLetterRow {
+            traceparent: letter.traceparent(),
             topic: self.topic.to_string(),
             partition: letter.partition,
             offset: letter.offset,
@@ -279,6 +287,11 @@ impl Sink {
             dlq_topic: self.dead_letter_topic.to_string(),
             dlq_partition: at.partition,
             dlq_offset: at.offset,
+            column_name: letter.reason.column,
+            attempts: letter.reason.attempts,
+            first_failed_at_ms: letter.reason.first_failed_ms,
+            last_failed_at_ms: letter.reason.last_failed_ms,
+            worker_version: VERSION.to_owned(),
         }
     }
 

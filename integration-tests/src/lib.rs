@@ -21,6 +21,7 @@ mod kafka;
 mod load;
 mod options;
 pub mod oracle;
+pub mod otlp;
 pub mod poison;
 mod row_binary;
 mod rows;

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use auditstream_bench::load::Acknowledged;
-use auditstream_producer::{Config, Producer, RejectReason};
+use auditstream_producer::{Config, Producer, RecordOptions, RejectReason, TraceParent};
 use auditstream_schemas::AuditEvent;
 
 use crate::wait::block_on;
@@ -32,9 +32,22 @@ impl Recorder {
     /// # Panics
     /// When the event is refused for another reason.
     pub fn record(&self, event: AuditEvent) {
+        self.record_with(event, RecordOptions::default());
+    }
+
+    /// The same for an event of the request whose W3C trace context is `traceparent`.
+    ///
+    /// # Panics
+    /// When that is none, or the event is refused.
+    pub fn record_traced(&self, event: AuditEvent, traceparent: &str) {
+        let traceparent = TraceParent::parse(traceparent).expect("a valid trace context");
+        self.record_with(event, RecordOptions { traceparent: Some(traceparent) });
+    }
+
+    fn record_with(&self, event: AuditEvent, options: RecordOptions) {
         let mut next = event;
         let deadline = Instant::now() + FLUSH;
-        while let Err(rejected) = self.producer.record(next) {
+        while let Err(rejected) = self.producer.record_with(next, options) {
             let full = matches!(rejected.reason, RejectReason::QueueFull { .. });
             assert!(full && Instant::now() < deadline, "the producer refused an event: {}", rejected.reason);
             next = *rejected.event;

@@ -90,11 +90,13 @@ pub struct Poison {
     pub code: PoisonCode,
     /// For people: the field and the byte where it went wrong, never a value.
     pub message: String,
+    /// The Avro field at fault, such as `actor.kind`, where there is one.
+    pub field: Option<Box<str>>,
 }
 
 impl Poison {
     pub(crate) fn new(code: PoisonCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), field: None }
     }
 
     /// The poison of a record without a value (a tombstone).

@@ -110,7 +110,8 @@ impl Guard {
         result.map_err(|fault| {
             let at = body.len() - fault.left;
             let place = if fault.path.is_empty() { String::new() } else { format!("{}: ", fault.path) };
-            Poison::new(fault.code, format!("{place}{} (byte {at} of the body)", fault.what))
+            let poison = Poison::new(fault.code, format!("{place}{} (byte {at} of the body)", fault.what));
+            Poison { field: (!fault.path.is_empty()).then(|| fault.path.into()), ..poison }
         })
     }
 }

@@ -4,6 +4,7 @@
 //! [`MAX_REFUSED`] it is no longer the rows' fault, and a human has to look.
 
 use std::ops::Range;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
@@ -27,6 +28,12 @@ pub struct RefusedRow {
     pub code: Option<u32>,
     /// For people. Holds no value of the row.
     pub message: String,
+    /// The columns that ClickHouse blames, where it names some.
+    pub column: Option<Box<str>>,
+    /// How many inserts held the row in this search, the last with the row alone.
+    pub inserts: u32,
+    /// When ClickHouse refused it alone: milliseconds since 1970.
+    pub refused_at_ms: i64,
 }
 
 impl Store {
@@ -61,15 +68,25 @@ impl Store {
         let batches = body.batches();
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
         let mut refused = Vec::new();
-        let mut pending = halves(0..rows);
-        while let Some(range) = pending.pop() {
+        let mut pending: Vec<_> = halves(0..rows).into_iter().map(|range| (range, 1)).collect();
+        while let Some((range, inserts)) = pending.pop() {
             let part_body = part_of(body, &range)?;
             match self.insert_events(&part_body, &part_token(token, &range)).await {
                 Ok(()) => {}
-                Err(error) if error.class == ErrorClass::Bisect && range.len() > 1 => pending.extend(halves(range)),
+                Err(error) if error.class == ErrorClass::Bisect && range.len() > 1 => {
+                    pending.extend(halves(range).into_iter().map(|range| (range, inserts + 1)));
+                }
                 Err(error) if error.class == ErrorClass::Bisect => {
                     refused.extend(part_body.batches().first().and_then(position).map(|(partition, offset)| {
-                        RefusedRow { partition, offset, code: error.code, message: error.message }
+                        RefusedRow {
+                            partition,
+                            offset,
+                            code: error.code,
+                            message: error.message,
+                            column: error.column,
+                            inserts,
+                            refused_at_ms: now_ms(),
+                        }
                     }));
                     if refused.len() > MAX_REFUSED {
                         return Err(CallError::halt(format!(
@@ -93,6 +110,12 @@ fn part_of(body: &EventBody, range: &Range<usize>) -> Result<EventBody, InsertEr
 /// The body's hash in `token` names the whole; the range beside it the part.
 fn part_token(token: &str, range: &Range<usize>) -> String {
     format!("{token}/{}-{}", range.start, range.end)
+}
+
+/// Milliseconds since 1970 on this machine's clock.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The second half first, so that a stack yields the rows in order. One row has no halves: it stays whole.

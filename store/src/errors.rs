@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use clickhouse::error::Error;
 
+use crate::blame;
+
 /// What to do about a failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
@@ -83,6 +85,8 @@ pub struct CallError {
     pub code: Option<u32>,
     /// For people. Holds no row's values.
     pub message: String,
+    /// The columns of `events` that ClickHouse blames, where it names some, with `, ` between them.
+    pub column: Option<Box<str>>,
 }
 
 /// A failed insert.
@@ -95,12 +99,13 @@ impl CallError {
             class: ErrorClass::Retry,
             code: None,
             message: format!("clickhouse did not answer within {} s", limit.as_secs_f32()),
+            column: None,
         }
     }
 
     /// A failure that needs a human and has no code of ClickHouse.
     pub(crate) fn halt(message: String) -> Self {
-        Self { class: ErrorClass::Halt, code: None, message }
+        Self { class: ErrorClass::Halt, code: None, message, column: None }
     }
 
     /// What `error`, met while waiting at most `limit`, means.
@@ -117,7 +122,12 @@ impl CallError {
             | Error::RowNotFound
             | Error::InvalidUtf8Encoding(_)
             | Error::InvalidTagEncoding(_) => Self::halt(format!("clickhouse client: {}", chain(error))),
-            _ => Self { class: ErrorClass::Retry, code: None, message: format!("clickhouse: {}", chain(error)) },
+            _ => Self {
+                class: ErrorClass::Retry,
+                code: None,
+                message: format!("clickhouse: {}", chain(error)),
+                column: None,
+            },
         }
     }
 
@@ -128,15 +138,20 @@ impl CallError {
                 class: ErrorClass::Retry,
                 code: None,
                 message: format!("no clickhouse error, perhaps a proxy: {}", first_line(text)),
+                column: None,
             };
         };
         let class = ErrorClass::of_code(code);
         let message = match class {
             // These texts quote the value that is refused, and values are nobody's business but the table's.
-            ErrorClass::Bisect => format!("clickhouse code {code} {}", name_of(text)),
+            ErrorClass::Bisect => match blame::constraint(text) {
+                Some(constraint) => format!("clickhouse code {code} {}, constraint {constraint}", name_of(text)),
+                None => format!("clickhouse code {code} {}", name_of(text)),
+            },
             ErrorClass::Retry | ErrorClass::Halt => format!("clickhouse {}", first_line(text)),
         };
-        Self { class, code: Some(code), message }
+        let column = if class == ErrorClass::Bisect { blame::columns(text) } else { None };
+        Self { class, code: Some(code), message, column }
     }
 }
 

@@ -143,6 +143,7 @@ impl Store {
                 class: ErrorClass::Halt,
                 code: blamed.code,
                 message: format!("{}; {shape}", blamed.message),
+                column: None,
             },
         }
     }

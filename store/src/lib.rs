@@ -9,6 +9,7 @@
 //! a row's values.
 
 mod bisect;
+mod blame;
 mod body;
 mod client;
 mod columns;

@@ -69,6 +69,20 @@ pub struct DeadLetterRow {
     pub dlq_partition: i32,
     /// Offset of the dead letter there.
     pub dlq_offset: i64,
+    /// The column or field at fault; empty where it is not known.
+    pub column_name: String,
+    /// How many decodes or inserts of the record were tried; 1 or more.
+    pub attempts: u32,
+    /// When it failed first, milliseconds since 1970 by the worker's clock.
+    #[serde(rename = "first_failed_at")]
+    pub first_failed_at_ms: i64,
+    /// When it failed last: its decode, its last insert, or a delivery of the dead letter.
+    #[serde(rename = "last_failed_at")]
+    pub last_failed_at_ms: i64,
+    /// W3C trace context of the record; empty where it has no valid one.
+    pub traceparent: String,
+    /// Version of the worker that refused it.
+    pub worker_version: String,
 }
 
 impl std::fmt::Debug for DeadLetterRow {

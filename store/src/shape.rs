@@ -39,6 +39,12 @@ pub(crate) const DEAD_LETTER_COLUMNS: &[(&str, &str)] = &[
     ("dlq_topic", "LowCardinality(String)"),
     ("dlq_partition", "Int32"),
     ("dlq_offset", "Int64"),
+    ("column_name", "LowCardinality(String)"),
+    ("attempts", "UInt32"),
+    ("first_failed_at", "DateTime64(3, 'UTC')"),
+    ("last_failed_at", "DateTime64(3, 'UTC')"),
+    ("traceparent", "String"),
+    ("worker_version", "LowCardinality(String)"),
 ];
 
 /// Why the tables can't be used.

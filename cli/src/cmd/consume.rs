@@ -19,7 +19,9 @@ Examples:
   AUDITSTREAM_CONSUMER__HTTP_LISTEN=127.0.0.1:9465 auditstream consume
 
 Exit codes: 0 stopped and drained, 1 failure, 2 wrong configuration, 3 halted (a human is
-needed), 4 the drain deadline passed first (what was not committed will be read again).")]
+needed), 4 the drain deadline passed first, 130 or 143 ended at once by a second SIGINT or
+SIGTERM. After 4, 130 and 143 what was not committed will be read again; nothing is lost, and
+nothing counts twice.")]
 pub(crate) struct Args {}
 
 pub(crate) fn run(_args: &Args, settings: &Settings) -> anyhow::Result<u8> {

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Text { may_be_empty: bool },
     /// A whole number within bounds.
     Integer { low: i64, high: i64 },
+    /// A number from 0 to 1, kept as text.
+    Ratio,
     /// One of a few words, in any case.
     Choice(&'static [&'static str]),
     /// `HOST:PORT` with a numeric host, or `off`.
@@ -101,6 +103,13 @@ pub(crate) const KEYS: &[Key] = &[
         default: Some(Default::Text("127.0.0.1:9464")),
         secret: false,
     },
+    Key {
+        path: "telemetry.otlp_endpoint",
+        kind: Kind::Text { may_be_empty: true },
+        default: Some(Default::Text("")),
+        secret: false,
+    },
+    Key { path: "telemetry.sample_ratio", kind: Kind::Ratio, default: Some(Default::Text("0.1")), secret: false },
     choice("log.format", &["text", "json"], "text"),
     Key { path: "log.level", kind: Kind::LogLevel, default: Some(Default::Text("info")), secret: false },
 ];
@@ -144,6 +153,7 @@ impl Kind {
             Kind::Text { may_be_empty: true } => "text".to_owned(),
             Kind::Text { may_be_empty: false } => "text that is not empty".to_owned(),
             Kind::Integer { low, high } => format!("a whole number from {low} to {high}"),
+            Kind::Ratio => "a number from 0 to 1".to_owned(),
             Kind::Choice(words) => format!("one of {}", words.join(", ")),
             Kind::Listen => "an address such as \"127.0.0.1:9464\", or \"off\"".to_owned(),
             Kind::LogLevel => {
@@ -180,7 +190,7 @@ mod tests {
     fn paths_are_unique_and_their_sections_together() {
         let mut sections: Vec<&str> = KEYS.iter().filter_map(|key| key.path.split('.').next()).collect();
         sections.dedup();
-        assert_eq!(sections, ["kafka", "clickhouse", "schema", "producer", "consumer", "log"]);
+        assert_eq!(sections, ["kafka", "clickhouse", "schema", "producer", "consumer", "telemetry", "log"]);
         for key in KEYS {
             assert_eq!(KEYS.iter().filter(|other| other.path == key.path).count(), 1, "{}", key.path);
         }

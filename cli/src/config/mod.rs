@@ -130,6 +130,11 @@ mod tests {
                 "[clickhouse]\npassword = \"a\"\npassword_file = \"/nowhere\"",
                 "clickhouse.password_file (file): is set together",
             ),
+            ("[telemetry]\notlp_endpoint = \"collector:4318\"", "telemetry.otlp_endpoint (file): is no URL such as"),
+            (
+                "[telemetry]\notlp_endpoint = \"http://user:pw@collector:4318\"",
+                "telemetry.otlp_endpoint (file): holds a user name",
+            ),
             ("[clickhouse]\npassword_file = \"/nowhere\"", "clickhouse.password_file (file): can't read /nowhere"),
         ];
         for (file, expected) in cases {
@@ -174,5 +179,6 @@ mod tests {
         assert_eq!(again["kafka"]["properties"]["socket.timeout.ms"].as_str(), Some("7"));
         assert_eq!(again["consumer"]["batch_max_rows"].as_integer(), Some(500_000));
         assert!(shown.contains("# worker_id is not set"), "{shown}");
+        assert_eq!(again["telemetry"]["sample_ratio"].as_float(), Some(0.1));
     }
 }

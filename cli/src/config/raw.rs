@@ -67,6 +67,8 @@ pub(crate) struct Raw {
 
 /// The environment variables that are settings begin with this and have two underscores after the section.
 const PREFIX: &str = "AUDITSTREAM_";
+/// The collector for all signals, by OpenTelemetry's specification of exporters.
+const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 impl Raw {
     /// Reads the file's text (`None`: no file) and then the environment, which overrides it.
@@ -80,12 +82,21 @@ impl Raw {
                 }
             }
         }
-        let mut variables: Vec<(String, String)> = environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        let (mut variables, others): (Vec<_>, Vec<_>) = environment.partition(|(name, _)| name.starts_with(PREFIX));
+        raw.standard_variables(&others);
         variables.sort();
         for (name, value) in variables {
             raw.variable(&name, &value);
         }
         raw
+    }
+
+    /// What OpenTelemetry calls by a name of its own; ours, more exact, comes after it and wins.
+    fn standard_variables(&mut self, variables: &[(String, String)]) {
+        let endpoint = variables.iter().find(|(name, value)| name == OTLP_ENDPOINT && !value.is_empty());
+        if let (Some((name, value)), Some(key)) = (endpoint, keys::find("telemetry.otlp_endpoint")) {
+            self.keep(key, Ok(Value::Text(value.clone())), Origin::Environment(name.clone()));
+        }
     }
 
     fn problem(&mut self, path: &str, message: String, origin: Origin) {
@@ -135,6 +146,9 @@ impl Raw {
         let checked = match (key.kind, value) {
             (Kind::Integer { .. }, toml::Value::Integer(number)) => check(key.kind, Value::Integer(*number)),
             (Kind::Integer { .. }, _) => Err(found(value)),
+            (Kind::Ratio, toml::Value::Float(number)) => ratio(*number),
+            (Kind::Ratio, toml::Value::Integer(number)) => ratio(*number as f64),
+            (Kind::Ratio, _) => Err(found(value)),
             (_, toml::Value::String(text)) => check(key.kind, Value::Text(text.clone())),
             _ => Err(found(value)),
         };
@@ -158,6 +172,9 @@ impl Raw {
                 let typed = match key.kind {
                     Kind::Integer { .. } => {
                         value.trim().parse().map(Value::Integer).map_err(|_| "text that is no whole number".to_owned())
+                    }
+                    Kind::Ratio => {
+                        value.trim().parse().map_err(|_| "text that is no number".to_owned()).and_then(ratio)
                     }
                     _ => Ok(Value::Text(value.to_owned())),
                 };
@@ -209,6 +226,15 @@ fn check(kind: Kind, value: Value) -> Result<Value, String> {
             Err("other text".to_owned())
         }
         (_, text) => Ok(text),
+    }
+}
+
+/// The number as it would stand in the file.
+fn ratio(number: f64) -> Result<Value, String> {
+    if (0.0..=1.0).contains(&number) {
+        Ok(Value::Text(format!("{number:?}")))
+    } else {
+        Err(format!("the number {number}"))
     }
 }
 
@@ -273,6 +299,45 @@ mod tests {
         assert_eq!(raw.values["kafka.topic"].0, Value::Text("b".to_owned()));
         assert_eq!(raw.properties["socket.timeout.ms"].0, "2000");
         assert_eq!(raw.properties["broker.address.family"], ("v4".to_owned(), Origin::File));
+    }
+
+    #[test]
+    fn a_ratio_is_a_number_from_0_to_1() {
+        let said = |file: &str, environment: &[(&str, &str)]| {
+            let raw = read(&format!("[telemetry]\n{file}"), environment);
+            let value = raw.values.get("telemetry.sample_ratio").map(|(value, _)| value.clone());
+            (value, raw.problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>())
+        };
+        for (file, text) in [("sample_ratio = 0.25", "0.25"), ("sample_ratio = 1", "1.0"), ("sample_ratio = 0", "0.0")]
+        {
+            assert_eq!(said(file, &[]), (Some(Value::Text(text.to_owned())), vec![]));
+        }
+        let environment = [("AUDITSTREAM_TELEMETRY__SAMPLE_RATIO", "0.5")];
+        assert_eq!(said("", &environment).0, Some(Value::Text("0.5".to_owned())));
+        for (file, found) in [
+            ("sample_ratio = 1.5", "the number 1.5"),
+            ("sample_ratio = nan", "the number NaN"),
+            ("sample_ratio = -1", "the number -1"),
+            ("sample_ratio = \"0.1\"", "text"),
+        ] {
+            assert_eq!(said(file, &[]), (None, vec![format!("found {found}, expected a number from 0 to 1")]));
+        }
+    }
+
+    #[test]
+    fn the_standard_variable_is_between_the_file_and_ours() {
+        let standard = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318");
+        let ours = ("AUDITSTREAM_TELEMETRY__OTLP_ENDPOINT", "http://ours:4318");
+        let file = "[telemetry]\notlp_endpoint = \"http://file:4318\"\n";
+        for (environment, expected) in [
+            (vec![], "http://file:4318"),
+            (vec![standard], "http://standard:4318"),
+            (vec![ours, standard], "http://ours:4318"),
+            (vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "")], "http://file:4318"),
+        ] {
+            let raw = read(file, &environment);
+            assert_eq!(raw.values["telemetry.otlp_endpoint"].0, Value::Text(expected.to_owned()));
+        }
     }
 
     #[test]

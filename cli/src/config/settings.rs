@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use auditstream_consumer::Telemetry;
 use auditstream_producer::Compression;
 use auditstream_schemas::{AUDIT_EVENT_V1, Framing, Schemas, WriterId};
 use auditstream_store::Secret;
@@ -18,7 +19,7 @@ use super::properties;
 use super::raw::{Origin, Problem, Raw, Value};
 
 /// The whole configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) kafka: Kafka,
     pub(crate) clickhouse: ClickHouse,
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) confluent_schema_id: Option<u32>,
     pub(crate) producer: Producer,
     pub(crate) consumer: Consumer,
+    /// `[telemetry]`; `None` when no endpoint is set.
+    pub(crate) telemetry: Option<Telemetry>,
     pub(crate) log: Log,
 }
 
@@ -137,6 +140,7 @@ impl Settings {
                 // The key's kind has proven that it is an address or `off`.
                 http_listen: check.text("consumer.http_listen").parse().ok(),
             },
+            telemetry: check.telemetry(),
             log: Log { json: check.text("log.format") == "json", level: check.text("log.level") },
         };
         settings.together(&mut check);
@@ -218,6 +222,7 @@ impl Settings {
             in_flight_bytes: self.consumer.in_flight_bytes,
             drain_deadline: self.consumer.drain_deadline,
             http_listen: self.consumer.http_listen,
+            telemetry: self.telemetry.clone(),
             schemas: Arc::new(schemas),
         })
     }
@@ -300,6 +305,17 @@ impl Checker<'_> {
                 Framing::SingleObject
             }
         }
+    }
+
+    fn telemetry(&mut self) -> Option<Telemetry> {
+        let otlp_endpoint = self.optional("telemetry.otlp_endpoint").filter(|endpoint| !endpoint.is_empty())?;
+        // The key's kind has proven that it is a number.
+        let sample_ratio = self.text("telemetry.sample_ratio").parse().unwrap_or_default();
+        let telemetry = Telemetry { otlp_endpoint, sample_ratio };
+        if let Err(message) = telemetry.validate() {
+            self.problem("telemetry.otlp_endpoint", message.to_owned());
+        }
+        Some(telemetry)
     }
 
     /// The value at `path`, or the content of the file at `path_file` without the line's end.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::keys::{Default as KeyDefault, KEYS, PROPERTIES};
+use super::keys::{Default as KeyDefault, KEYS, Kind, PROPERTIES};
 use super::properties;
 use super::raw::{Origin, Raw, Value};
 
@@ -22,6 +22,7 @@ pub(super) fn effective(raw: &Raw) -> String {
         }
         let said = raw.values.get(key.path);
         let origin = said.map_or(Origin::Default, |(_, origin)| origin.clone());
+        let quoted = |text: &str| if matches!(key.kind, Kind::Ratio) { text.to_owned() } else { quoted(text) };
         let value = match (said, key.default) {
             (Some(_), _) if key.secret => quoted(REDACTED),
             (Some((Value::Text(text), _)), _) => quoted(text),

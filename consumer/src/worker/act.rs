@@ -6,8 +6,9 @@ use auditstream_store::faults::Guard;
 
 use crate::WorkerError;
 use crate::core::{Action, BatchId, Decision, SealReason, Span};
-use crate::metrics::{PartitionLabel, ReasonLabel};
+use crate::metrics::{PartitionLabel, ReasonLabel, StepLabel};
 use crate::sink::Rows;
+use crate::telemetry::{BatchTrace, Step, Traces};
 
 use super::Loop;
 
@@ -25,7 +26,7 @@ impl Loop {
     pub(super) fn carry_out(&mut self, action: Action) -> Result<(), WorkerError> {
         match action {
             Action::Seal { batch, reason } => self.seal(batch, reason)?,
-            Action::Insert { batch, spans, attempt: _, pieces } => {
+            Action::Insert { batch, spans, attempt, pieces } => {
                 let Some(rows) = self.state.held.get_mut(&batch).and_then(|held| held.rows.take()) else {
                     return Err(WorkerError::Halted(format!(
                         "the rows of batch {} are gone before they were stored",
@@ -35,16 +36,19 @@ impl Loop {
                 if Guard::CommitAfterInsert.is_off() {
                     self.commit_first(&spans);
                 }
-                let task = self.sink.clone().insert(batch, rows, spans, pieces);
+                self.begins(batch, Step::Insert, attempt);
+                let task = self.sink.clone().insert(batch, rows, spans, attempt, pieces);
                 self.spawn(task);
             }
             Action::SendDeadLetters { batch, attempt } => {
                 let letters =
                     self.state.held.get_mut(&batch).map(|held| std::mem::take(&mut held.letters)).unwrap_or_default();
-                let task = self.sink.clone().deliver(batch, letters, attempt);
+                self.begins(batch, Step::DeadLetters, attempt);
+                let task = self.sink.clone().deliver(batch, letters);
                 self.spawn(task);
             }
-            Action::WriteLedger { batch, spans, attempt: _ } => {
+            Action::WriteLedger { batch, spans, attempt } => {
+                self.begins(batch, Step::Ledger, attempt);
                 let held = self.state.held.get(&batch);
                 let (letters, hash) = held.map(|held| (held.delivered.clone(), held.hash)).unwrap_or_default();
                 let spans = spans.into_iter().map(|span| (self.state.topics.get(&span.epoch).cloned(), span));
@@ -53,10 +57,14 @@ impl Loop {
                 self.spawn(task);
             }
             Action::Forget(batch) => {
-                self.state.held.remove(&batch);
+                self.forget(batch);
             }
             Action::Commit(offsets) => match self.reader.committer(&offsets) {
                 Ok(committer) => {
+                    self.state.committing = offsets;
+                    if let Some(traces) = &mut self.state.traces {
+                        traces.commit_began();
+                    }
                     let task = self.sink.clone().commit(committer);
                     self.spawn(task);
                 }
@@ -67,17 +75,20 @@ impl Loop {
                 self.reader.release(&partitions).map_err(WorkerError::Kafka)?;
                 for &partition in &partitions {
                     self.metrics.lag.remove(&PartitionLabel { partition });
+                    self.state.time_lag.released(partition);
                 }
                 self.assignment_changed();
             }
             Action::Pause(partitions) => {
                 tracing::info!(held_bytes = self.core.held_bytes(), "fetching is off");
                 self.metrics.paused.set(1);
+                self.assignment_changed();
                 self.reader.pause(&partitions).map_err(WorkerError::Kafka)?;
             }
             Action::Resume(partitions) => {
                 tracing::info!("fetching is on again");
                 self.metrics.paused.set(0);
+                self.assignment_changed();
                 self.reader.resume(&partitions).map_err(WorkerError::Kafka)?;
             }
             Action::Tuned(decision) => self.tuned(decision),
@@ -121,7 +132,35 @@ impl Loop {
         held.rows = (rows > 0).then_some(Rows::Decoded(decoded));
         self.metrics.batches.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
         self.metrics.batch_rows.observe(rows as f64);
+        if let Some(trace) = &mut held.trace {
+            trace.sealed(batch, (rows + held.letters.len()) as u64, reason.as_str());
+        }
         self.state.held.insert(batch, held);
+        self.state.time_lag.sealed();
+        self.state.filling.trace = self.state.traces.as_mut().and_then(Traces::next_batch);
         Ok(())
+    }
+
+    /// Attempt `attempt`, from 0, of a step begins.
+    fn begins(&mut self, batch: BatchId, step: Step, attempt: u32) {
+        if attempt > 0 {
+            self.metrics.retries.get_or_create(&StepLabel { step: step.as_str() }).inc();
+        }
+        if let Some(trace) = self.trace(batch) {
+            trace.began(step);
+        }
+    }
+
+    /// The trace of a batch that is sampled.
+    pub(super) fn trace(&mut self, batch: BatchId) -> Option<&mut BatchTrace> {
+        self.state.held.get_mut(&batch)?.trace.as_deref_mut()
+    }
+
+    fn forget(&mut self, batch: BatchId) {
+        let Some(held) = self.state.held.remove(&batch) else { return };
+        let stored = held.trace.and_then(|trace| trace.close(held.row_count, held.delivered.len() as u64));
+        if let (Some(traces), Some(stored)) = (&mut self.state.traces, stored) {
+            traces.batch_stored(stored);
+        }
     }
 }

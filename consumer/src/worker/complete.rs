@@ -7,9 +7,10 @@ use rdkafka::error::KafkaError;
 
 use super::Loop;
 use crate::core::{BatchId, Failure, Input};
-use crate::dead_letters::DeadLetter;
+use crate::dead_letters::{DeadLetter, Delivered, now_ms};
 use crate::metrics::{DeadLetterLabel, FailureLabel};
 use crate::sink::{Completion, Rows, StepError};
+use crate::telemetry::Step;
 
 impl Loop {
     pub(super) fn complete(&mut self, completion: Completion) {
@@ -24,6 +25,7 @@ impl Loop {
                     // An acknowledged body is not needed again.
                     held.rows = result.is_err().then_some(Rows::Body(body));
                 }
+                self.ended(batch, Step::Insert, result.as_ref().err());
                 match result {
                     Ok(refused) => {
                         self.refused(batch, refused);
@@ -37,6 +39,8 @@ impl Loop {
                 }
             }
             Completion::Delivered { batch, delivered, failed, result } => {
+                self.ended(batch, Step::DeadLetters, result.as_ref().err());
+                self.tell_of(&delivered);
                 for (letter, at) in delivered {
                     self.metrics
                         .dead_letters
@@ -55,18 +59,27 @@ impl Loop {
                     }
                 }
             }
-            Completion::LedgerWritten { batch, result } => match result {
-                Ok(()) => {
-                    self.state.summary.batches += 1;
-                    self.input(Input::LedgerWritten(batch));
+            Completion::LedgerWritten { batch, result } => {
+                self.ended(batch, Step::Ledger, result.as_ref().err());
+                match result {
+                    Ok(()) => {
+                        self.state.summary.batches += 1;
+                        self.input(Input::LedgerWritten(batch));
+                    }
+                    Err(error) => {
+                        let failure = self.step_failed("ledger", batch, error);
+                        self.input(Input::LedgerFailed(batch, failure));
+                    }
                 }
-                Err(error) => {
-                    let failure = self.step_failed("ledger", batch, error);
-                    self.input(Input::LedgerFailed(batch, failure));
-                }
-            },
+            }
             Completion::Committed(Ok(())) => {
                 self.metrics.commits.inc();
+                for (partition, offset) in std::mem::take(&mut self.state.committing) {
+                    self.state.time_lag.committed(partition, offset);
+                }
+                if let Some(traces) = &mut self.state.traces {
+                    traces.commit_ended(None);
+                }
                 self.input(Input::Committed);
             }
             Completion::Committed(Err(error)) => self.commit_failed(&error),
@@ -83,11 +96,37 @@ impl Loop {
         }
     }
 
+    /// An attempt of a step has ended.
+    fn ended(&mut self, batch: BatchId, step: Step, error: Option<&StepError>) {
+        if let Some(trace) = self.trace(batch) {
+            trace.ended(step, error.map(|error| &*error.message));
+        }
+    }
+
+    /// Says that there are dead letters, where the newest is and why: once in a while, as a broken producer makes many.
+    fn tell_of(&mut self, delivered: &[(DeadLetter, Delivered)]) {
+        let Some((letter, at)) = delivered.last() else { return };
+        if let Some(left_out) = self.state.quiet.allows(("dead_letters", "delivered"), Instant::now()) {
+            tracing::warn!(
+                partition = letter.partition,
+                offset = letter.offset,
+                code = letter.reason.code,
+                reason = letter.reason.message,
+                dlq_partition = at.partition,
+                dlq_offset = at.offset,
+                of_this_batch = delivered.len(),
+                batches_left_out = left_out,
+                "records that can't be stored are in the dead-letter topic"
+            );
+        }
+    }
+
     /// Rows that ClickHouse refuses join the batch's dead letters.
     pub(super) fn refused(&mut self, batch: BatchId, letters: Vec<DeadLetter>) {
         let Some(held) = self.state.held.get_mut(&batch).filter(|_| !letters.is_empty()) else {
             return;
         };
+        self.metrics.failures.get_or_create(&FailureLabel { step: "insert", class: "bisect" }).inc();
         let mut rows = BTreeMap::new();
         for letter in &letters {
             *rows.entry(letter.partition).or_default() += 1;
@@ -106,10 +145,18 @@ impl Loop {
         if held.newest_ms > 0 {
             self.metrics.newest_queryable.set(held.newest_ms as f64 / 1000.0);
         }
+        if held.oldest_ms > 0 {
+            self.metrics.freshness.observe(now_ms().saturating_sub(held.oldest_ms).max(0) as f64 / 1000.0);
+        }
+        tracing::debug!(batch = batch.0, rows = held.row_count, "rows are queryable");
     }
 
     pub(super) fn commit_failed(&mut self, error: &KafkaError) {
         self.metrics.commit_failures.inc();
+        self.state.committing.clear();
+        if let Some(traces) = &mut self.state.traces {
+            traces.commit_ended(Some(error.to_string()));
+        }
         tracing::warn!(%error, "offset commit failed; it is tried again while the partitions are ours");
         self.input(Input::CommitFailed);
     }

@@ -51,6 +51,7 @@ impl Loop {
         self.fetched.attach(&self.sink.topic, partitions.iter().copied()).map_err(WorkerError::Kafka)?;
         self.reader.assign(&starts).map_err(WorkerError::Kafka)?;
         tracing::info!(?starts, ?landed, "partitions assigned");
+        partitions.iter().for_each(|&partition| self.state.time_lag.assigned(partition));
         self.input(Input::Assigned(committed));
         for &partition in partitions {
             if let (Some(epoch), Some(id)) = (self.core.epoch(partition), self.reader.topic_id_of(partition)) {
@@ -131,6 +132,9 @@ impl Loop {
     }
 
     pub(super) fn assignment_changed(&self) {
-        self.metrics.assigned_partitions.set(i64::try_from(self.core.assigned().count()).unwrap_or(i64::MAX));
+        let assigned = i64::try_from(self.core.assigned().count()).unwrap_or(i64::MAX);
+        self.metrics.assigned_partitions.set(assigned);
+        // The core pauses all or none.
+        self.metrics.paused_partitions.set(if self.core.is_paused() { assigned } else { 0 });
     }
 }

@@ -25,6 +25,8 @@ use crate::kafka::Reader;
 use crate::metrics::Metrics;
 use crate::quiet::Quiet;
 use crate::sink::{Completion, Rows, Sink};
+use crate::telemetry::{BatchTrace, Traces};
+use crate::time_lag::TimeLag;
 use crate::topic_id::TopicId;
 use crate::{Summary, WorkerError};
 
@@ -48,6 +50,10 @@ struct Held {
     delivered: Vec<DeadLetterRow>,
     row_count: u64,
     newest_ms: i64,
+    /// 0 while there is no row.
+    oldest_ms: i64,
+    /// Of a sampled batch.
+    trace: Option<Box<BatchTrace>>,
 }
 
 pub(crate) struct Loop {
@@ -74,6 +80,10 @@ pub(crate) struct LoopState {
     held: HashMap<BatchId, Held>,
     running_tasks: usize,
     quiet: LoopQuiet,
+    time_lag: TimeLag,
+    /// Offsets of the commit under way.
+    committing: Vec<(i32, i64)>,
+    traces: Option<Traces>,
     summary: Summary,
     stop: Option<StopReason>,
     /// What the brokers said last, to be looked at.
@@ -83,14 +93,17 @@ pub(crate) struct LoopState {
 }
 
 impl LoopState {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(time_lag: TimeLag, mut traces: Option<Traces>) -> Self {
         Self {
             started: Instant::now(),
             actions: Vec::new(),
-            filling: Held::default(),
+            filling: Held { trace: traces.as_mut().and_then(Traces::next_batch), ..Held::default() },
             held: HashMap::new(),
             running_tasks: 0,
             quiet: Quiet::default(),
+            time_lag,
+            committing: Vec::new(),
+            traces,
             summary: Summary::default(),
             stop: None,
             topic_id: None,
@@ -115,9 +128,15 @@ impl Loop {
             }
         };
         self.health.stopping();
+        // Spans of batches that are not done end here.
+        self.state.held.clear();
+        let flush = self.state.traces.take().map(Traces::flush);
         drop(self.fetched);
         if !self.reader.close(CLOSE_BOUND) {
             tracing::warn!("the kafka client did not close in time; the group notices by the session timeout");
+        }
+        if let Some(flush) = flush {
+            flush.wait();
         }
         result.map(|drained| Summary { drained, ..self.state.summary })
     }

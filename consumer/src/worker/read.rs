@@ -56,7 +56,10 @@ impl Loop {
             let length = record.length();
             records += 1;
             bytes += length as u64;
-            let verdict = decode(&mut self.decoder, &record, &mut self.state.filling);
+            let timestamp_ms = record.timestamp_ms();
+            self.state.time_lag.read(partition, offset, timestamp_ms);
+            let at = Position { partition, offset, timestamp_ms };
+            let verdict = decode(&mut self.decoder, &record, at, &mut self.state.filling);
             let input = Input::Record { partition, offset, bytes: length, verdict };
             self.core.handle(input, now, &mut self.state.actions);
             if !self.state.actions.is_empty() || !self.core.wants_records() {
@@ -76,13 +79,17 @@ impl Loop {
 }
 
 /// Decodes one record into the batch being filled, or keeps it as a dead letter with the reason.
-fn decode(decoder: &mut BatchDecoder, record: &Record, filling: &mut Held) -> Verdict {
-    let timestamp_ms = record.timestamp_ms();
-    let at = Position { partition: record.partition(), offset: record.offset(), timestamp_ms };
+fn decode(decoder: &mut BatchDecoder, record: &Record, at: Position, filling: &mut Held) -> Verdict {
+    if let Some(trace) = &mut filling.trace {
+        trace.record(record);
+    }
     let result = record.payload().map_or_else(|| Err(Poison::null_value()), |value| decoder.push(value, at));
     match result {
         Ok(()) => {
-            filling.newest_ms = filling.newest_ms.max(timestamp_ms);
+            filling.newest_ms = filling.newest_ms.max(at.timestamp_ms);
+            if at.timestamp_ms < filling.oldest_ms || filling.oldest_ms == 0 {
+                filling.oldest_ms = at.timestamp_ms;
+            }
             Verdict::Row
         }
         Err(poison) => {

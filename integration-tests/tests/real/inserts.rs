@@ -115,6 +115,12 @@ fn rows_that_are_refused_are_named_and_all_others_land() {
     for _ in 0..2 {
         let rows = block_on(fixture.store(Role::Ingest).insert_all_but_refused(&body, "all")).unwrap();
         assert_eq!(rows.iter().map(|row| row.offset).collect::<Vec<_>>(), [0, 1_717, 19_999]);
+        for row in &rows {
+            assert_eq!(row.column.as_deref(), Some("entity_id"), "{row:?}");
+            assert_eq!(row.message, "clickhouse code 469 (VIOLATED_CONSTRAINT), constraint picky");
+            // Halves of 20,000 rows are single rows after 14 or 15 steps.
+            assert!((14..=15).contains(&row.inserts), "{row:?}");
+        }
         assert_eq!(fixture.raw_rows(), 19_997);
     }
 }
@@ -189,7 +195,15 @@ fn dead_letters_and_spans_are_stored_as_they_are() {
         dlq_topic: "topic.dlq".into(),
         dlq_partition: 1,
         dlq_offset: 9,
+        column_name: "actor.kind".into(),
+        attempts: 3,
+        first_failed_at_ms: 1_790_000_000_123,
+        last_failed_at_ms: 1_790_000_000_456,
+        traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
+        worker_version: "0.1.0".into(),
     };
+    // As a worker before migration 2 wrote it.
+    fixture.admin().run("INSERT INTO dead_letters (topic, partition, offset, dlq_offset) VALUES ('old', 1, 2, 3)");
     let span = |first_offset, last_offset| LedgerRow {
         topic: "topic".into(),
         partition: 3,
@@ -209,9 +223,16 @@ fn dead_letters_and_spans_are_stored_as_they_are() {
         block_on(store.insert_ledger(&[span(0, 9), span(5, 12), span(20, 29)], "t")).unwrap();
     }
     assert_eq!(
-        fixture.admin().text("SELECT hex(key), hex(value), arrayMap(header -> (header.1, hex(header.2)), headers), dlq_offset FROM dead_letters FORMAT TSV"),
+        fixture.admin().text("SELECT hex(key), hex(value), arrayMap(header -> (header.1, hex(header.2)), headers), dlq_offset FROM dead_letters WHERE topic = 'topic' FORMAT TSV"),
         "00FF6B\tC32800\t[('a','FF'),('a','')]\t9"
     );
+    let details = "SELECT column_name, attempts, toUnixTimestamp64Milli(first_failed_at), toUnixTimestamp64Milli(last_failed_at), traceparent, \
+                   worker_version FROM dead_letters FINAL ORDER BY topic FORMAT TSV";
+    assert_eq!(
+        fixture.admin().text(details),
+        "\t0\t0\t0\t\t\nactor.kind\t3\t1790000000123\t1790000000456\t00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\t0.1.0"
+    );
+    fixture.admin().run("ALTER TABLE dead_letters DELETE WHERE topic = 'old' SETTINGS mutations_sync = 1");
     assert_eq!(
         fixture.admin().text("SELECT count(), any(hex(hash)), any(toString(inserted_at)) FROM ledger FORMAT TSV"),
         format!("3\t{}\t2026-09-21 14:13:20.123", "AB".repeat(16))

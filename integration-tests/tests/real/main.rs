@@ -10,3 +10,4 @@ mod outage;
 mod poison;
 mod probes;
 mod store;
+mod traces;

@@ -60,6 +60,10 @@ fn clickhouse_is_away_and_comes_back() {
             "worker {} has not paused after 30 s",
             worker.name()
         );
+        let metric = |name: &str| worker.metric(&format!("auditstream_consumer_{name}")).unwrap();
+        let (paused, owned) = (metric("paused_partitions"), metric("assigned_partitions"));
+        assert!(owned > 0.5 && (paused - owned).abs() < 0.5, "{paused} of {owned} partitions are paused");
+        assert!(metric("time_lag_seconds") > 20.0, "what waits for 30 s is younger: {}", metric("time_lag_seconds"));
     }
     fixture.stack().clickhouse().start().unwrap();
     let stopped = resumed(&fixture);

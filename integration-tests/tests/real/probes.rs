@@ -5,7 +5,7 @@ use std::time::Duration;
 use auditstream_integration_tests::{Fixture, Options, http, wait_until};
 
 /// Names without the prefix `auditstream_consumer_`, as dashboards use them.
-const METRICS: [&str; 17] = [
+const METRICS: [&str; 25] = [
     "records_total",
     "record_bytes_total",
     "stale_records_total",
@@ -23,6 +23,14 @@ const METRICS: [&str; 17] = [
     "held_bytes",
     "lag",
     "newest_queryable_timestamp_seconds",
+    "newest_queryable_age_seconds",
+    "freshness_seconds_bucket",
+    "freshness_seconds_count",
+    "time_lag_seconds",
+    "paused_partitions",
+    "retries_total",
+    "trace_export_failures_total",
+    "build_info",
 ];
 
 #[test]
@@ -44,8 +52,8 @@ fn a_worker_answers_probes_and_tells_its_figures() {
     });
     let text = metrics();
     assert!(text.ends_with("# EOF\n"), "OpenMetrics text ends in an end mark: {text}");
-    // No failure has happened, so that family has a head only.
-    for name in METRICS.iter().filter(|name| **name != "failures_total") {
+    // No failure has happened, so those families have a head only.
+    for name in METRICS.iter().filter(|name| !["failures_total", "retries_total"].contains(name)) {
         let full = format!("auditstream_consumer_{name}");
         assert!(text.lines().any(|line| line.starts_with(&full)), "no {full} in\n{text}");
     }
@@ -56,5 +64,12 @@ fn a_worker_answers_probes_and_tells_its_figures() {
         [6.0, 0.0, 0.0, 0.0]
     );
     assert!(value("commits_total") >= 1.0);
+    assert_eq!([value("time_lag_seconds"), value("paused_partitions")], [0.0, 0.0]);
+    let lags = text.lines().filter(|line| line.starts_with("auditstream_consumer_time_lag_seconds{partition=")).count();
+    assert_eq!(lags, 6, "one of each partition");
+    let batches = value("freshness_seconds_count");
+    assert!(batches >= 1.0 && batches <= value("batches_total"), "one observation a batch with rows: {batches}");
+    assert!(value("freshness_seconds_sum") / batches < 60.0, "a delay, not a time of day: {text}");
+    assert!((0.0..60.0).contains(&value("newest_queryable_age_seconds")), "{text}");
     assert!(!text.contains("tenant-"), "a tenant's name is in the metrics");
 }
