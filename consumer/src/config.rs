@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auditstream_schemas::Schemas;
+use auditstream_schemas::registry::Registry;
 use rdkafka::ClientConfig;
 
 use crate::core::{Backoff, Limits};
@@ -50,6 +51,9 @@ pub struct Config {
     pub http_listen: Option<SocketAddr>,
     /// The writer schemas that are understood.
     pub schemas: Arc<Schemas>,
+    /// Asked for the writer schemas that `schemas` does not have. Without one, their records are dead letters. One attempt a request is enough: the worker
+    /// repeats it.
+    pub registry: Option<Registry>,
 }
 
 /// Prefetch and group settings, each overridable by the user.
@@ -165,6 +169,7 @@ mod tests {
             drain_deadline: Duration::from_secs(1),
             http_listen: None,
             schemas: Arc::new(Schemas::builtin().unwrap()),
+            registry: None,
         }
     }
 

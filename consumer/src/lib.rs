@@ -36,7 +36,7 @@ use crate::kafka::Reader;
 use crate::metrics::Metrics;
 use crate::refetch::Refetcher;
 use crate::sink::{Completion, Sink};
-use crate::worker::{Loop, LoopState};
+use crate::worker::{Loop, LoopState, UnknownSchemas};
 
 /// Wait between two attempts to reach a server at the start.
 const START_RETRY: Duration = Duration::from_secs(1);
@@ -120,6 +120,7 @@ pub async fn run(
         core: Worker::new(config.limits(seed)),
         reader,
         decoder: BatchDecoder::new(Arc::clone(&config.schemas)),
+        unknown: UnknownSchemas::new(config.registry.clone()),
         sink: Sink {
             store,
             sender,

@@ -37,6 +37,12 @@ pub(crate) struct FailureLabel {
     pub(crate) class: &'static str,
 }
 
+/// `outcome="found"`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OutcomeLabel {
+    pub(crate) outcome: &'static str,
+}
+
 /// The worker's metrics. Counters only grow; gauges say what is so now.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -57,6 +63,8 @@ pub(crate) struct Metrics {
     pub(crate) paused: Gauge,
     pub(crate) held_bytes: Gauge,
     pub(crate) lag: Family<PartitionLabel, Gauge>,
+    pub(crate) schema_waiting_partitions: Gauge,
+    pub(crate) schema_lookups: Family<OutcomeLabel, Counter>,
     /// Seconds since 1970 of the newest record that is queryable; freshness is now minus this.
     pub(crate) newest_queryable: Gauge<f64, AtomicU64>,
 }
@@ -84,6 +92,8 @@ impl Metrics {
             paused: Gauge::default(),
             held_bytes: Gauge::default(),
             lag: Family::default(),
+            schema_waiting_partitions: Gauge::default(),
+            schema_lookups: Family::default(),
             newest_queryable: Gauge::default(),
             registry: Registry::default(),
         };
@@ -134,6 +144,16 @@ impl Metrics {
             metrics.held_bytes.clone(),
         );
         registry.register("lag", "Records of a partition that are not committed yet", metrics.lag.clone());
+        registry.register(
+            "schema_waiting_partitions",
+            "Partitions that wait for a schema of the registry",
+            metrics.schema_waiting_partitions.clone(),
+        );
+        registry.register(
+            "schema_lookups",
+            "Requests for a schema, by outcome: found, missing, unusable, failed",
+            metrics.schema_lookups.clone(),
+        );
         registry.register_with_unit(
             "newest_queryable_timestamp",
             "Record time, since 1970, of the newest row that is queryable",

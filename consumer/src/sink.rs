@@ -16,6 +16,7 @@ use rdkafka::error::KafkaError;
 use crate::core::{BatchId, Failure, Span};
 use crate::dead_letters::{DeadLetter, DeadLetterSender, Delivered, now_ms};
 use crate::refetch::{RefetchError, Refetcher};
+use crate::worker::LookedUp;
 
 /// What a task answers with.
 #[derive(Debug)]
@@ -39,6 +40,11 @@ pub(crate) enum Completion {
     },
     /// The broker has answered a commit.
     Committed(Result<(), KafkaError>),
+    /// A schema registry was asked. Comes more than once while it fails.
+    SchemaLookedUp {
+        id: u32,
+        outcome: LookedUp,
+    },
     /// The service is asked to stop.
     Shutdown,
 }

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use auditstream_producer::Compression;
+use auditstream_schemas::registry::{Registry, RegistryConfig};
 use auditstream_schemas::{AUDIT_EVENT_V1, Framing, Schemas, WriterId};
 use auditstream_store::Secret;
 
 use super::keys::{self, Default as KeyDefault, PROPERTIES};
 use super::properties;
 use super::raw::{Origin, Problem, Raw, Value};
+use super::registry;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) framing: Framing,
     /// Records of this Confluent id are understood whatever `framing` says.
     pub(crate) confluent_schema_id: Option<u32>,
+    /// Who is asked for schemas that are not known.
+    pub(crate) registry: Option<RegistryConfig>,
     pub(crate) producer: Producer,
     pub(crate) consumer: Consumer,
     pub(crate) log: Log,
@@ -109,6 +113,7 @@ impl Settings {
             },
             framing: check.framing(),
             confluent_schema_id: check.schema_id(),
+            registry: registry::settings(&mut check),
             producer: Producer {
                 queue_events: check.size("producer.queue_events"),
                 queue_bytes: check.size("producer.queue_bytes"),
@@ -210,6 +215,7 @@ impl Settings {
             drain_deadline: self.consumer.drain_deadline,
             http_listen: self.consumer.http_listen,
             schemas: Arc::new(schemas),
+            registry: self.registry.as_ref().map(Registry::new).transpose()?,
         })
     }
 
@@ -231,18 +237,18 @@ fn default_worker_id() -> String {
 
 /// Takes values out of what the user said, and gathers what is wrong on the way. A wrong key reads as its default, so
 /// that the rest can be checked all the same.
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     raw: &'a Raw,
     problems: Vec<Problem>,
 }
 
 impl Checker<'_> {
-    fn problem(&mut self, path: &str, message: String) {
+    pub(super) fn problem(&mut self, path: &str, message: String) {
         let origin = self.raw.values.get(path).map_or(Origin::Default, |(_, origin)| origin.clone());
         self.problems.push(Problem { path: path.to_owned(), message, origin });
     }
 
-    fn optional(&self, path: &str) -> Option<String> {
+    pub(super) fn optional(&self, path: &str) -> Option<String> {
         match self.raw.values.get(path) {
             Some((Value::Text(text), _)) => Some(text.clone()),
             _ => match keys::find(path)?.default? {
@@ -270,7 +276,7 @@ impl Checker<'_> {
         self.integer(path).and_then(|number| usize::try_from(number).ok()).unwrap_or_default()
     }
 
-    fn millis(&self, path: &str) -> Duration {
+    pub(super) fn millis(&self, path: &str) -> Duration {
         Duration::from_millis(self.integer(path).and_then(|number| u64::try_from(number).ok()).unwrap_or_default())
     }
 
@@ -294,7 +300,7 @@ impl Checker<'_> {
     }
 
     /// The value at `path`, or the content of the file at `path_file` without the line's end.
-    fn secret(&mut self, path: &str) -> Option<Secret> {
+    pub(super) fn secret(&mut self, path: &str) -> Option<Secret> {
         let file_key = format!("{path}_file");
         let said = self.optional(path).map(Secret::new);
         let Some(file) = self.optional(&file_key) else {

@@ -54,6 +54,8 @@ impl Loop {
                 Err(error) => self.commit_failed(&error),
             },
             Action::Release(partitions) => {
+                // librdkafka keeps the pause of a partition that comes back.
+                self.reader.resume(&self.unknown.released(&partitions)).map_err(WorkerError::Kafka)?;
                 self.reader.release(&partitions).map_err(WorkerError::Kafka)?;
                 for &partition in &partitions {
                     self.metrics.lag.remove(&PartitionLabel { partition });

@@ -13,7 +13,7 @@ use crate::sink::{Completion, Rows, StepError};
 
 impl Loop {
     pub(super) fn complete(&mut self, completion: Completion) {
-        if !matches!(completion, Completion::Shutdown) {
+        if !matches!(completion, Completion::Shutdown | Completion::SchemaLookedUp { .. }) {
             self.state.running_tasks = self.state.running_tasks.saturating_sub(1);
         }
         match completion {
@@ -70,6 +70,7 @@ impl Loop {
                 self.input(Input::Committed);
             }
             Completion::Committed(Err(error)) => self.commit_failed(&error),
+            Completion::SchemaLookedUp { id, outcome } => self.schema_looked_up(id, outcome),
             Completion::Shutdown => {
                 tracing::info!("stopping: finishing what was read");
                 self.health.stopping();

@@ -7,6 +7,7 @@ mod act;
 mod complete;
 mod group;
 mod read;
+mod unknown_schemas;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use crate::metrics::Metrics;
 use crate::quiet::Quiet;
 use crate::sink::{Completion, Rows, Sink};
 use crate::{Summary, WorkerError};
+
+pub(crate) use unknown_schemas::{LookedUp, UnknownSchemas};
 
 /// Longest wait in one poll when nothing is under way.
 const IDLE_POLL: Duration = Duration::from_millis(100);
@@ -52,6 +55,7 @@ pub(crate) struct Loop {
     pub(crate) core: Worker,
     pub(crate) reader: Reader,
     pub(crate) decoder: BatchDecoder,
+    pub(crate) unknown: UnknownSchemas,
     pub(crate) sink: Sink,
     pub(crate) completions: Receiver<Completion>,
     pub(crate) runtime: Handle,
@@ -128,6 +132,7 @@ impl Loop {
         if self.state.stop.is_some() {
             return Ok(());
         }
+        self.tend_unknown_schemas()?;
         if self.core.wants_records() || self.core.is_paused() {
             self.read()?;
             self.signals()?;

@@ -7,9 +7,9 @@ use rdkafka::Message;
 use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 
-use super::{Held, Loop, LoopQuiet};
+use super::{Held, Loop, LoopQuiet, UnknownSchemas};
 use crate::WorkerError;
-use crate::core::{Input, Verdict};
+use crate::core::{Input, Now, Verdict};
 use crate::dead_letters::DeadLetter;
 use crate::kafka::needs_a_human;
 
@@ -40,10 +40,17 @@ impl Loop {
                 stale += 1;
                 continue;
             }
+            if self.unknown.passes_over(partition, offset) {
+                self.unknown.passed_over(partition, record.payload(), &self.decoder, now);
+                continue;
+            }
+            let Some(verdict) = decode(&mut self.decoder, &record, &mut self.state.filling, &mut self.unknown, now)
+            else {
+                continue;
+            };
             let length = record.payload_len() + record.key_len();
             records += 1;
             bytes += length as u64;
-            let verdict = decode(&mut self.decoder, &record, &mut self.state.filling);
             let input = Input::Record { partition, offset, bytes: length, verdict };
             self.core.handle(input, now, &mut self.state.actions);
             if !self.state.actions.is_empty() || !self.core.wants_records() {
@@ -62,19 +69,27 @@ impl Loop {
     }
 }
 
-/// Decodes one record into the batch being filled, or keeps it as a dead letter with the reason.
-fn decode(decoder: &mut BatchDecoder, record: &BorrowedMessage<'_>, filling: &mut Held) -> Verdict {
+/// Decodes one record into the batch being filled, or keeps it as a dead letter with the reason. `None`: it waits for its schema.
+fn decode(
+    decoder: &mut BatchDecoder,
+    record: &BorrowedMessage<'_>,
+    filling: &mut Held,
+    unknown: &mut UnknownSchemas,
+    now: Now,
+) -> Option<Verdict> {
     let timestamp_ms = record.timestamp().to_millis().unwrap_or(0);
     let at = Position { partition: record.partition(), offset: record.offset(), timestamp_ms };
     let result = record.payload().map_or_else(|| Err(Poison::null_value()), |value| decoder.push(value, at));
     match result {
         Ok(()) => {
+            unknown.decoded(at.partition);
             filling.newest_ms = filling.newest_ms.max(timestamp_ms);
-            Verdict::Row
+            Some(Verdict::Row)
         }
         Err(poison) => {
+            let poison = unknown.judge((at.partition, at.offset), record.payload(), poison, now)?;
             filling.letters.push(DeadLetter::new(record, poison.into()));
-            Verdict::DeadLetter
+            Some(Verdict::DeadLetter)
         }
     }
 }

@@ -9,4 +9,5 @@ mod oracle;
 mod outage;
 mod poison;
 mod probes;
+mod registry;
 mod store;
