@@ -130,8 +130,12 @@ fn fault_20_registry_down_broken_and_slow_known_ids_flow_and_the_partition_waits
     let verdict = fixture.verdict();
     verdict.assert_clean(fixture.acknowledged().len() as u64, 0);
     assert_eq!(verdict.raw_rows, verdict.rows, "nothing was inserted twice: {verdict}");
-    let value = |name: &str| worker.metric(&format!("auditstream_consumer_{name}")).unwrap();
-    assert_eq!([value("schema_waiting_partitions"), value("lag")][0], 0.0);
+    wait_until("no partition to wait", PATIENCE, || {
+        match worker.metric("auditstream_consumer_schema_waiting_partitions")? {
+            0.0 => Ok(()),
+            value => Err(format!("{value} wait")),
+        }
+    });
     worker.terminate();
     assert_eq!(worker.wait(Duration::from_secs(40)), Some(0));
 }
@@ -211,9 +215,16 @@ fn fault_20_a_newer_writer_schema_is_learned_while_it_runs() {
     workers.iter().for_each(Worker::wait_ready);
     let sender = fixture.kafka().raw_sender(fixture.topic());
     let mut names = Vec::new();
-    for _ in 0..EACH {
-        send_one_of_each(&fixture, &sender, V2, &mut names);
+    let recorder = fixture.recorder(fixture.producer_config("v1"));
+    for number in 0..EACH {
+        let mut event = fixture.next_event();
+        event.entity_name = Some(format!("v2 {number:05}"));
+        names.push((format!("v2 {number:05}"), event.service.clone()));
+        sender.send(Some(event.key().as_bytes()), Some(&as_v2(&event, V2)), &[]);
+        fixture.acknowledged().add(event.event_id);
+        recorder.record(fixture.next_event());
     }
+    recorder.finish();
     let _ = sender.positions();
     fixture.wait_landed(PATIENCE);
     fixture.verdict().assert_clean(2 * EACH as u64, 0);
@@ -224,20 +235,6 @@ fn fault_20_a_newer_writer_schema_is_learned_while_it_runs() {
     let expected: Vec<Vec<Value>> =
         names.iter().map(|(name, service)| vec![Value::text(name), Value::text(service)]).collect();
     assert_eq!(table.rows, expected);
-}
-
-fn send_one_of_each(
-    fixture: &Fixture,
-    sender: &auditstream_integration_tests::RawSender,
-    schema_id: u32,
-    names: &mut Vec<(String, String)>,
-) {
-    let mut event = fixture.next_event();
-    event.entity_name = Some(format!("v2 {:05}", names.len()));
-    names.push((format!("v2 {:05}", names.len()), event.service.clone()));
-    sender.send(Some(event.key().as_bytes()), Some(&as_v2(&event, schema_id)), &[]);
-    fixture.acknowledged().add(event.event_id);
-    fixture.send(1);
 }
 
 #[test]
@@ -271,4 +268,45 @@ fn fault_20_partitions_that_wait_move_between_workers() {
     let verdict = fixture.verdict();
     verdict.assert_clean(6 * EACH as u64, 0);
     assert_eq!(verdict.raw_rows, verdict.rows, "nothing was inserted twice: {verdict}");
+}
+
+/// ClickHouse is away until the worker has paused everything because it holds as much as may be, and is back.
+fn fill_up(fixture: &Fixture, worker: &Worker, meanwhile: impl FnOnce()) {
+    fixture.stack().clickhouse().stop().unwrap();
+    send(fixture, KNOWN, events(fixture, 4_000));
+    wait_metric(worker, "paused", 1.0);
+    meanwhile();
+    fixture.stack().clickhouse().start().unwrap();
+}
+
+#[test]
+fn fault_20_waiting_outlasts_a_worker_that_is_full() {
+    const NEW: u32 = 44;
+    let options = Options::own_servers("registry-full").schema(KNOWN_ID);
+    let fixture = Fixture::new(options.consumer("batch_max_bytes = 65536\nin_flight_bytes = 131072"));
+    let registry = ScriptedRegistry::answering(RegistryAnswer::Status(500));
+    let mut worker = worker(&fixture, &registry);
+    worker.wait_ready();
+    let first = fixture.next_event();
+    send(&fixture, NEW, [first.clone()]);
+    send(&fixture, KNOWN, siblings(&fixture, &first, 2_000));
+    let partition = fixture.kafka().read(fixture.topic())[0].partition;
+    wait_metric(&worker, "schema_waiting_partitions", 1.0);
+    // The core resumes all partitions, the one that waits too: what it brings then is passed over.
+    fill_up(&fixture, &worker, || {});
+    let records = fixture.kafka().read(fixture.topic());
+    wait_rows(&fixture, records.iter().filter(|record| record.partition != partition).count() as u64);
+    assert_waits(&fixture, &mut worker, "full and back", partition, 0);
+    // The answer comes while everything is paused.
+    fill_up(&fixture, &worker, || {
+        let before = registry.asked(NEW);
+        registry.answer_all(RegistryAnswer::Schema(AUDIT_EVENT_V1.to_owned()));
+        wait_until("one more request", PATIENCE, || match registry.asked(NEW) - before {
+            0 => Err("none".to_owned()),
+            _ => Ok(()),
+        });
+    });
+    fixture.wait_landed(PATIENCE);
+    fixture.verdict().assert_clean(fixture.acknowledged().len() as u64, 0);
+    assert!(worker.runs(), "the worker ended");
 }
