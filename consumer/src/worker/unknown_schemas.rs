@@ -211,7 +211,7 @@ impl UnknownSchemas {
 
     /// Partitions whose records are dropped for longer than a look-up should take; each is named again only after a while, for the core may have
     /// resumed it.
-    fn to_pause(&mut self, now: Now) -> Vec<i32> {
+    fn due_pauses(&mut self, now: Now) -> Vec<i32> {
         let late = self.waiting.iter_mut().filter(|(_, waiting)| waiting.seek_at.is_none() && waiting.pause_at <= now);
         late.map(|(&partition, waiting)| {
             waiting.pause_at = now + PAUSE_AGAIN;
@@ -221,7 +221,7 @@ impl UnknownSchemas {
     }
 
     /// Partitions to read again, and from where.
-    fn to_seek(&self, now: Now) -> Vec<(i32, i64)> {
+    fn due_seeks(&self, now: Now) -> Vec<(i32, i64)> {
         let due = self.waiting.iter().filter(|(_, waiting)| waiting.seek_at.is_some_and(|due| due <= now));
         due.map(|(&partition, waiting)| (partition, waiting.offset)).collect()
     }
@@ -322,7 +322,7 @@ impl Loop {
                 self.unknown.asked.entry(id).or_insert_with(|| self.runtime.spawn(task).abort_handle());
             }
         }
-        let late = self.unknown.to_pause(now);
+        let late = self.unknown.due_pauses(now);
         if !late.is_empty() {
             if let Some(left_out) = self.state.quiet.allows(("schema", "wait"), Instant::now()) {
                 tracing::info!(partitions = ?late, left_out, "partitions wait for a schema");
@@ -331,7 +331,7 @@ impl Loop {
         }
         // While as much is held as may be, the core has paused everything and resumes it later.
         if self.core.wants_records() && !self.core.is_paused() {
-            for (partition, offset) in self.unknown.to_seek(now) {
+            for (partition, offset) in self.unknown.due_seeks(now) {
                 let sought = self.reader.seek(partition, offset).and_then(|()| self.reader.resume(&[partition]));
                 if let Err(error) = &sought {
                     tracing::debug!(partition, offset, %error, "a partition could not be sought");
@@ -392,23 +392,23 @@ mod tests {
         }
         assert!(!unknown.passes_over(1, 10));
         assert_eq!(unknown.to_ask, [7, 8].into());
-        assert_eq!(unknown.to_pause(SECOND), [0; 0]);
-        assert_eq!((unknown.to_pause(2 * SECOND), unknown.to_pause(2 * SECOND)), (vec![1], vec![]));
-        assert_eq!(unknown.to_pause(2 * SECOND + PAUSE_AGAIN), [1], "the core may have resumed it");
-        assert_eq!(unknown.to_seek(9 * SECOND), []);
+        assert_eq!(unknown.due_pauses(SECOND), [0; 0]);
+        assert_eq!((unknown.due_pauses(2 * SECOND), unknown.due_pauses(2 * SECOND)), (vec![1], vec![]));
+        assert_eq!(unknown.due_pauses(2 * SECOND + PAUSE_AGAIN), [1], "the core may have resumed it");
+        assert_eq!(unknown.due_seeks(9 * SECOND), []);
 
         unknown.answered(8, 9 * SECOND);
-        assert_eq!(unknown.to_seek(9 * SECOND), [], "it waits for another one");
+        assert_eq!(unknown.due_seeks(9 * SECOND), [], "it waits for another one");
         unknown.answered(7, 9 * SECOND);
-        assert_eq!(unknown.to_seek(9 * SECOND), [(1, 10)]);
+        assert_eq!(unknown.due_seeks(9 * SECOND), [(1, 10)]);
         unknown.sought(1, false, 9 * SECOND);
-        assert_eq!((unknown.to_seek(9 * SECOND), unknown.to_seek(10 * SECOND)), (vec![], vec![(1, 10)]));
+        assert_eq!((unknown.due_seeks(9 * SECOND), unknown.due_seeks(10 * SECOND)), (vec![], vec![(1, 10)]));
         unknown.sought(1, true, 10 * SECOND);
         assert!(unknown.passes_over(1, 11), "a seek alone proves nothing");
-        assert_eq!(unknown.to_seek(19 * SECOND), []);
-        assert_eq!(unknown.to_seek(20 * SECOND), [(1, 10)], "nothing came");
+        assert_eq!(unknown.due_seeks(19 * SECOND), []);
+        assert_eq!(unknown.due_seeks(20 * SECOND), [(1, 10)], "nothing came");
         unknown.sought(1, true, 20 * SECOND);
-        assert_eq!(unknown.to_seek(39 * SECOND), [], "a longer patience");
+        assert_eq!(unknown.due_seeks(39 * SECOND), [], "a longer patience");
         unknown.decoded(1);
         assert!(!unknown.passes_over(1, 11) && unknown.waiting.is_empty());
     }
@@ -422,7 +422,7 @@ mod tests {
         for round in 1..=SEEKS_IN_VAIN {
             assert_eq!(unknown.gone(), None);
             let now = (1 + round) * SECOND;
-            assert_eq!(unknown.to_seek(now), [(1, 10)]);
+            assert_eq!(unknown.due_seeks(now), [(1, 10)]);
             unknown.sought(1, true, now);
             // However many come, they are of one fetch.
             for offset in 11..20 {
