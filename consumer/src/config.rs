@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auditstream_schemas::Schemas;
+use auditstream_schemas::registry::Registry;
 use rdkafka::ClientConfig;
 
 use crate::core::{Backoff, Limits, Targets};
@@ -57,6 +58,9 @@ pub struct Config {
     pub telemetry: Option<Telemetry>,
     /// The writer schemas that are understood.
     pub schemas: Arc<Schemas>,
+    /// Asked for the writer schemas that `schemas` does not have. Without one, their records are dead letters. One attempt a request is enough: the worker
+    /// repeats it.
+    pub registry: Option<Registry>,
 }
 
 /// Prefetch and group settings, each overridable by the user.
@@ -182,6 +186,7 @@ mod tests {
             http_listen: None,
             telemetry: None,
             schemas: Arc::new(Schemas::builtin().unwrap()),
+            registry: None,
         }
     }
 

@@ -23,6 +23,9 @@ use crate::topic_id::{self, TopicId};
 /// How long a look-up of committed offsets or of metadata may take before it counts as failed.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// librdkafka's own thread answers a seek, which takes it no time unless it is busy.
+const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What the group or the broker said between two polls.
 #[derive(Debug)]
 pub(crate) enum Signal {
@@ -280,6 +283,11 @@ impl Reader {
     /// Fetches again from where the last record was taken.
     pub(crate) fn resume(&self, partitions: &[i32]) -> KafkaResult<()> {
         self.consumer.resume(&self.list(partitions))
+    }
+
+    /// Takes the next record of a partition from `offset`; what was fetched ahead is thrown away.
+    pub(crate) fn seek(&self, partition: i32, offset: i64) -> KafkaResult<()> {
+        self.consumer.seek(&self.topic, partition, Offset::Offset(offset), SEEK_TIMEOUT)
     }
 
     /// Leaves the group and closes. Closing can hang (rust-rdkafka#509), so it gets a thread of its own and a bound; answers whether it ended in time.

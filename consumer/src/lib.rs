@@ -45,7 +45,7 @@ use crate::refetch::Refetcher;
 use crate::sink::{Completion, Sink};
 use crate::telemetry::{Identity, Traces};
 use crate::time_lag::TimeLag;
-use crate::worker::{Loop, LoopState};
+use crate::worker::{Loop, LoopState, UnknownSchemas};
 
 /// Wait between two attempts to reach a server at the start.
 const START_RETRY: Duration = Duration::from_secs(1);
@@ -139,6 +139,7 @@ pub async fn run(
         fetched: reader.fetched().map_err(WorkerError::Kafka)?,
         reader,
         decoder: BatchDecoder::new(Arc::clone(&config.schemas)),
+        unknown: UnknownSchemas::new(config.registry.clone()),
         sink: Sink {
             store,
             sender,

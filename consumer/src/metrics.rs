@@ -53,6 +53,12 @@ pub(crate) struct StepLabel {
 /// Upper ends of the delay's buckets in seconds: the target is 1, an outage takes minutes.
 const DELAYS: [f64; 15] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
 
+/// `outcome="found"`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OutcomeLabel {
+    pub(crate) outcome: &'static str,
+}
+
 /// The worker's metrics. Counters only grow; gauges say what is so now.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -81,6 +87,8 @@ pub(crate) struct Metrics {
     pub(crate) paused_partitions: Gauge,
     pub(crate) held_bytes: Gauge,
     pub(crate) lag: Family<PartitionLabel, Gauge>,
+    pub(crate) schema_waiting_partitions: Gauge,
+    pub(crate) schema_lookups: Family<OutcomeLabel, Counter>,
     /// Seconds since 1970 of the newest record that is queryable; freshness is now minus this.
     pub(crate) newest_queryable: Gauge<f64, AtomicU64>,
     /// What time lag is computed from when it is asked for.
@@ -118,6 +126,8 @@ impl Metrics {
             paused_partitions: Gauge::default(),
             held_bytes: Gauge::default(),
             lag: Family::default(),
+            schema_waiting_partitions: Gauge::default(),
+            schema_lookups: Family::default(),
             newest_queryable: Gauge::default(),
             oldest_uncommitted: Oldest::default(),
             trace_export_failures: Counter::default(),
@@ -207,6 +217,16 @@ impl Metrics {
             metrics.held_bytes.clone(),
         );
         registry.register("lag", "Records of a partition that are not committed yet", metrics.lag.clone());
+        registry.register(
+            "schema_waiting_partitions",
+            "Partitions that wait for a schema of the registry",
+            metrics.schema_waiting_partitions.clone(),
+        );
+        registry.register(
+            "schema_lookups",
+            "Requests for a schema, by outcome: found, missing, unusable, failed",
+            metrics.schema_lookups.clone(),
+        );
         registry.register_with_unit(
             "newest_queryable_timestamp",
             "Record time, since 1970, of the newest row that is queryable",

@@ -18,6 +18,7 @@ use crate::core::{BatchId, Failure, Overload, Span};
 use crate::dead_letters::{DeadLetter, DeadLetterSender, Delivered, VERSION, WholeInserts, now_ms};
 use crate::refetch::{RefetchError, Refetcher};
 use crate::topic_id::TopicId;
+use crate::worker::LookedUp;
 
 /// What a task answers with.
 #[derive(Debug)]
@@ -45,8 +46,20 @@ pub(crate) enum Completion {
     Parts(u64),
     /// The topic's id, as it is now.
     TopicIs(TopicId),
+    /// A schema registry was asked. Comes more than once while it fails.
+    SchemaLookedUp {
+        id: u32,
+        outcome: LookedUp,
+    },
     /// The service is asked to stop.
     Shutdown,
+}
+
+impl Completion {
+    /// Whether it ends no task that the loop has started for the core.
+    pub(crate) fn is_unasked(&self) -> bool {
+        matches!(self, Self::Shutdown | Self::Parts(_) | Self::TopicIs(_) | Self::SchemaLookedUp { .. })
+    }
 }
 
 /// A failed attempt: what the core does about it, and what people are told.

@@ -6,6 +6,7 @@
 //! - should arrow-avro refuse a record that the guard passed, it is left with half a row. The lane keeps the bodies it
 //!   took, so it starts a new decoder, decodes them again and seals them: each record is decoded twice at the most.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 
@@ -17,13 +18,18 @@ use arrow_schema::{ArrowError, SchemaRef};
 use crate::columns::conform;
 use crate::framing::{Poison, PoisonCode, Position, WriterId, split};
 use crate::hash::content_hash;
-use crate::schemas::{AUDIT_EVENT_V1, Known, Schemas};
+use crate::schemas::{AUDIT_EVENT_V1, Known, SchemaError, Schemas};
 use crate::straight::StraightLane;
 
 /// A lane is sealed at this many rows (arrow-avro's builders grow as needed: nothing is allocated ahead).
 const LANE_ROWS: usize = 1 << 20;
 /// A lane is sealed at this many bytes: Arrow's 32-bit string offsets hold twice that.
 const LANE_BYTES: usize = 1 << 30;
+
+/// Schemas learned from a registry and kept; the oldest is forgotten for a new one, and learned again when it is needed.
+const LEARNED: usize = 256;
+/// Lanes of this many writers stay open without records. Each keeps the memory of the largest batch that it had.
+const IDLE_LANES: usize = 4;
 
 /// Decoded events of one writer schema, in the order they were pushed.
 #[derive(Clone, Debug)]
@@ -53,6 +59,8 @@ pub struct DecodeFault {
 #[derive(Debug)]
 pub struct BatchDecoder {
     schemas: Arc<Schemas>,
+    /// What came in at run time, the oldest first.
+    learned: VecDeque<WriterId>,
     lanes: Vec<Lane>,
     rows: usize,
     bytes: usize,
@@ -61,7 +69,7 @@ pub struct BatchDecoder {
 impl BatchDecoder {
     /// An empty decoder for the known schemas.
     pub fn new(schemas: Arc<Schemas>) -> Self {
-        Self { schemas, lanes: Vec::new(), rows: 0, bytes: 0 }
+        Self { schemas, learned: VecDeque::new(), lanes: Vec::new(), rows: 0, bytes: 0 }
     }
 
     /// Takes one record, or says why it can't be stored. A refused record leaves no trace.
@@ -78,6 +86,30 @@ impl BatchDecoder {
         self.rows += 1;
         self.bytes += record.len();
         Ok(())
+    }
+
+    /// Makes a writer schema known from now on, as [`Schemas::add`] does. What was taken before is not touched.
+    ///
+    /// # Errors
+    /// The text is no schema, or its events can't be read as the reader schema.
+    pub fn learn(&mut self, id: WriterId, json: &str) -> Result<(), SchemaError> {
+        let schemas = Arc::make_mut(&mut self.schemas);
+        schemas.add(id, json)?;
+        if !self.learned.contains(&id) {
+            self.learned.push_back(id);
+        }
+        if self.learned.len() > LEARNED
+            && let Some(oldest) = self.learned.pop_front()
+        {
+            // A lane of it that is open goes on: it holds the schema itself.
+            schemas.forget(oldest);
+        }
+        Ok(())
+    }
+
+    /// Whether a writer schema is known.
+    pub fn knows(&self, id: WriterId) -> bool {
+        self.schemas.get(id).is_some()
     }
 
     /// Events taken since the last [`BatchDecoder::finish`].
@@ -100,6 +132,11 @@ impl BatchDecoder {
         self.bytes = 0;
         let mut done = Vec::with_capacity(self.lanes.len());
         let mut fault = None;
+        let mut idle = 0;
+        self.lanes.retain(|lane| {
+            idle += usize::from(lane.is_empty());
+            !lane.is_empty() || idle <= IDLE_LANES
+        });
         for lane in &mut self.lanes {
             if let Err(e) = lane.seal() {
                 fault = Some(e);
@@ -165,6 +202,10 @@ impl Lane {
             ends: Vec::new(),
             sealed: Vec::new(),
         })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.positions.is_empty() && self.straight_positions.is_empty() && self.sealed.is_empty()
     }
 
     /// Whether the body went the straight way.
@@ -322,6 +363,27 @@ mod tests {
             }
         }
         assert!(lane.bodies.is_empty() && lane.ends.is_empty());
+    }
+
+    #[test]
+    fn schemas_learned_at_run_time_are_bounded_and_idle_lanes_too() {
+        let mut decoder = BatchDecoder::new(Arc::new(Schemas::builtin().unwrap()));
+        let framed = |id: u32| [&[0][..], &id.to_be_bytes(), &body(1)].concat();
+        assert_eq!(decoder.push(&framed(1), at(0)).unwrap_err().code, PoisonCode::UnknownSchema);
+        for id in 1..=300 {
+            decoder.learn(WriterId::Confluent(id), AUDIT_EVENT_V1).unwrap();
+            decoder.push(&framed(id), at(id.into())).unwrap();
+        }
+        assert!(decoder.learn(WriterId::Confluent(999), "\"int\"").is_err());
+        let rows = |decoder: &mut BatchDecoder| -> usize {
+            decoder.finish().unwrap().iter().map(|done| done.positions.len()).sum()
+        };
+        assert_eq!(rows(&mut decoder), 300);
+        assert_eq!([1, 44, 45, 300].map(|id| decoder.knows(WriterId::Confluent(id))), [false, false, true, true]);
+        assert!(decoder.knows(WriterId::Rabin(V1_FINGERPRINT)), "what is built in is never forgotten");
+        decoder.push(&framed(300), at(0)).unwrap();
+        assert_eq!(rows(&mut decoder), 1);
+        assert_eq!(decoder.lanes.len(), IDLE_LANES + 1);
     }
 
     #[test]

@@ -99,6 +99,16 @@ impl Poison {
         Self { code, message: message.into(), field: None }
     }
 
+    /// The poison of a record whose schema the registry confirms not to have.
+    pub fn unregistered_schema(id: WriterId) -> Self {
+        Self::new(PoisonCode::UnknownSchema, format!("the schema registry has no schema under {id}"))
+    }
+
+    /// The poison of a record whose schema is there and can't be used for the `reason` given.
+    pub fn unusable_schema(id: WriterId, reason: &str) -> Self {
+        Self::new(PoisonCode::UnusableSchema, format!("schema {id}: {reason}"))
+    }
+
     /// The poison of a record without a value (a tombstone).
     pub fn null_value() -> Self {
         Self::new(
@@ -137,6 +147,8 @@ codes! {
     WrongMagic = "wrong-magic",
     /// The frame names a schema nobody knows here.
     UnknownSchema = "unknown-schema",
+    /// The schema registry has the schema, but events written with it can't be read as the current event.
+    UnusableSchema = "unusable-schema",
     /// The record ends within a value.
     Truncated = "truncated",
     /// The record goes on after the event.

@@ -4,6 +4,7 @@
 //! - [`encode`] writes it, framed for a laptop ([`Framing::SingleObject`]) or a schema registry ([`Framing::Confluent`]).
 //! - [`BatchDecoder`] turns records into Arrow batches, the consumer's hot path; [`decode`] turns one into an event.
 //! - [`content_hash`] says whether two records are the same event.
+//! - `registry` (with the feature of that name) asks a schema registry.
 //!
 //! Promises: an event that [`AuditEvent::validate`] accepts comes back equal from both decoders, with one hash; a record
 //! that no event was written to is [`Poison`] with a stable code, in bounded memory and time, without a panic, and never at
@@ -22,6 +23,8 @@ mod hash;
 mod json;
 mod json_text;
 mod nearest;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod schemas;
 mod straight;
 mod validate;

@@ -92,6 +92,11 @@ impl Schemas {
         Ok(())
     }
 
+    /// Forgets what is known under an id.
+    pub(crate) fn forget(&mut self, id: WriterId) {
+        self.known.remove(&id);
+    }
+
     /// What is known under an id.
     pub fn get(&self, id: WriterId) -> Option<&Arc<Known>> {
         self.known.get(&id)

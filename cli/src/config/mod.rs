@@ -5,6 +5,7 @@
 mod keys;
 mod properties;
 mod raw;
+mod registry;
 mod settings;
 mod show;
 
@@ -116,6 +117,28 @@ mod tests {
     fn keys_that_belong_together_are_checked_together() {
         let cases = [
             ("[schema]\nframing = \"confluent\"", "schema.confluent_schema_id: must be set"),
+            ("[schema]\nregistry_url = \"http://a, ftp://b\"", "schema.registry_url (file): number 2 has no scheme"),
+            (
+                "[schema]\nregistry_url = \"http://u:hunter2@a\"",
+                "schema.registry_url (file): number 1 holds a user name",
+            ),
+            ("[schema]\nregistry_username = \"u\"", "schema.registry_username (file): has no use without"),
+            (
+                "[schema]\nregistry_url = \"http://a\"\nregistry_username = \"u\"",
+                "schema.registry_password: must be set together with schema.registry_username",
+            ),
+            (
+                "[schema]\nregistry_url = \"http://a\"\nregistry_username = \"u\"\nregistry_password = \"p\"\nregistry_token_file = \"/t\"",
+                "schema.registry_token_file (file): is set together with schema.registry_username",
+            ),
+            (
+                "[schema]\nregistry_url = \"https://a\"\nregistry_ca_location = \"/nowhere\"",
+                "schema.registry_ca_location (file): can't use /nowhere",
+            ),
+            (
+                "[schema]\nregistry_url = \"http://a\"\nregistry_token_file = \"/nowhere\"",
+                "schema.registry_token_file (file): can't read /nowhere",
+            ),
             ("[consumer]\nin_flight_bytes = 100000", "consumer.in_flight_bytes (file): is below"),
             ("[kafka]\nsecurity_protocol = \"sasl_ssl\"", "kafka.sasl_username: must be set"),
             ("[kafka]\nsasl_username = \"x\"", "kafka.sasl_username (file): has no use"),
@@ -167,6 +190,19 @@ mod tests {
             ]
         );
         assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_registry_is_off_until_it_has_a_url() {
+        assert_eq!(settings("[schema]\nregistry_url = \" \"").unwrap().registry, None);
+        let file = "[schema]\nregistry_url = \"http://a:8081/apis/ccompat/v7, https://b\"\nregistry_username = \"u\"\nregistry_password = \"hunter2\"\nregistry_timeout_ms = 700\n";
+        let settings = settings(file).unwrap();
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        let registry = settings.registry.unwrap();
+        assert_eq!(registry.urls, ["http://a:8081/apis/ccompat/v7", "https://b"]);
+        assert_eq!(registry.timeout.as_millis(), 700);
+        let raw = Raw::read(Some(file), std::iter::empty());
+        assert!(!show::effective(&raw).contains("hunter2"));
     }
 
     #[test]

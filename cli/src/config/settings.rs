@@ -11,12 +11,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use auditstream_consumer::Telemetry;
 use auditstream_producer::Compression;
+use auditstream_schemas::registry::{Registry, RegistryConfig};
 use auditstream_schemas::{AUDIT_EVENT_V1, Framing, Schemas, WriterId};
 use auditstream_store::Secret;
 
 use super::keys::{self, Default as KeyDefault, PROPERTIES};
 use super::properties;
 use super::raw::{Origin, Problem, Raw, Value};
+use super::registry;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) framing: Framing,
     /// Records of this Confluent id are understood whatever `framing` says.
     pub(crate) confluent_schema_id: Option<u32>,
+    /// Who is asked for schemas that are not known.
+    pub(crate) registry: Option<RegistryConfig>,
     pub(crate) producer: Producer,
     pub(crate) consumer: Consumer,
     /// `[telemetry]`; `None` when no endpoint is set.
@@ -115,6 +119,7 @@ impl Settings {
             },
             framing: check.framing(),
             confluent_schema_id: check.schema_id(),
+            registry: registry::settings(&mut check),
             producer: Producer {
                 queue_events: check.size("producer.queue_events"),
                 queue_bytes: check.size("producer.queue_bytes"),
@@ -224,6 +229,7 @@ impl Settings {
             http_listen: self.consumer.http_listen,
             telemetry: self.telemetry.clone(),
             schemas: Arc::new(schemas),
+            registry: self.registry.as_ref().map(Registry::new).transpose()?,
         })
     }
 
@@ -245,18 +251,18 @@ fn default_worker_id() -> String {
 
 /// Takes values out of what the user said, and gathers what is wrong on the way. A wrong key reads as its default, so
 /// that the rest can be checked all the same.
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     raw: &'a Raw,
     problems: Vec<Problem>,
 }
 
 impl Checker<'_> {
-    fn problem(&mut self, path: &str, message: String) {
+    pub(super) fn problem(&mut self, path: &str, message: String) {
         let origin = self.raw.values.get(path).map_or(Origin::Default, |(_, origin)| origin.clone());
         self.problems.push(Problem { path: path.to_owned(), message, origin });
     }
 
-    fn optional(&self, path: &str) -> Option<String> {
+    pub(super) fn optional(&self, path: &str) -> Option<String> {
         match self.raw.values.get(path) {
             Some((Value::Text(text), _)) => Some(text.clone()),
             _ => match keys::find(path)?.default? {
@@ -284,7 +290,7 @@ impl Checker<'_> {
         self.integer(path).and_then(|number| usize::try_from(number).ok()).unwrap_or_default()
     }
 
-    fn millis(&self, path: &str) -> Duration {
+    pub(super) fn millis(&self, path: &str) -> Duration {
         Duration::from_millis(self.integer(path).and_then(|number| u64::try_from(number).ok()).unwrap_or_default())
     }
 
@@ -319,7 +325,7 @@ impl Checker<'_> {
     }
 
     /// The value at `path`, or the content of the file at `path_file` without the line's end.
-    fn secret(&mut self, path: &str) -> Option<Secret> {
+    pub(super) fn secret(&mut self, path: &str) -> Option<Secret> {
         let file_key = format!("{path}_file");
         let said = self.optional(path).map(Secret::new);
         let Some(file) = self.optional(&file_key) else {

@@ -72,6 +72,8 @@ impl Loop {
             },
             Action::Release(partitions) => {
                 self.fetched.forget(&partitions);
+                // librdkafka keeps the pause of a partition that comes back.
+                self.reader.resume(&self.unknown.released(&partitions)).map_err(WorkerError::Kafka)?;
                 self.reader.release(&partitions).map_err(WorkerError::Kafka)?;
                 for &partition in &partitions {
                     self.metrics.lag.remove(&PartitionLabel { partition });

@@ -14,7 +14,7 @@ use crate::telemetry::Step;
 
 impl Loop {
     pub(super) fn complete(&mut self, completion: Completion) {
-        if !matches!(completion, Completion::Shutdown | Completion::Parts(_) | Completion::TopicIs(_)) {
+        if !completion.is_unasked() {
             self.state.running_tasks = self.state.running_tasks.saturating_sub(1);
         }
         match completion {
@@ -88,6 +88,7 @@ impl Loop {
                 self.input(Input::Parts(parts));
             }
             Completion::TopicIs(id) => self.state.topic_id = Some(id),
+            Completion::SchemaLookedUp { id, outcome } => self.schema_looked_up(id, outcome),
             Completion::Shutdown => {
                 tracing::info!("stopping: finishing what was read");
                 self.health.stopping();

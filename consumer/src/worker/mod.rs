@@ -7,6 +7,7 @@ mod act;
 mod complete;
 mod group;
 mod read;
+mod unknown_schemas;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use crate::telemetry::{BatchTrace, Traces};
 use crate::time_lag::TimeLag;
 use crate::topic_id::TopicId;
 use crate::{Summary, WorkerError};
+
+pub(crate) use unknown_schemas::{LookedUp, UnknownSchemas};
 
 /// Longest wait in one poll when nothing is under way.
 const IDLE_POLL: Duration = Duration::from_millis(100);
@@ -62,6 +65,7 @@ pub(crate) struct Loop {
     pub(crate) fetched: Fetched,
     pub(crate) reader: Reader,
     pub(crate) decoder: BatchDecoder,
+    pub(crate) unknown: UnknownSchemas,
     pub(crate) sink: Sink,
     pub(crate) completions: Receiver<Completion>,
     pub(crate) runtime: Handle,
@@ -161,6 +165,7 @@ impl Loop {
         if self.state.stop.is_some() {
             return Ok(());
         }
+        self.tend_unknown_schemas()?;
         if self.core.wants_records() || self.core.is_paused() {
             self.read()?;
             self.signals()?;

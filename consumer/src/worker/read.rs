@@ -6,9 +6,9 @@ use auditstream_schemas::{BatchDecoder, Poison, Position};
 use rdkafka::Message;
 use rdkafka::error::KafkaError;
 
-use super::{Held, Loop, LoopQuiet};
+use super::{Held, Loop, LoopQuiet, UnknownSchemas};
 use crate::WorkerError;
-use crate::core::{Input, Verdict};
+use crate::core::{Input, Now, Verdict};
 use crate::dead_letters::DeadLetter;
 use crate::fetch::Record;
 use crate::kafka::{is_out_of_range, needs_a_human};
@@ -53,13 +53,20 @@ impl Loop {
                 stale += 1;
                 continue;
             }
+            if self.unknown.passes_over(partition, offset) {
+                self.unknown.passed_over(partition, record.payload(), &self.decoder, now);
+                continue;
+            }
+            let timestamp_ms = record.timestamp_ms();
+            let at = Position { partition, offset, timestamp_ms };
+            let Some(verdict) = decode(&mut self.decoder, &record, at, &mut self.state.filling, &mut self.unknown, now)
+            else {
+                continue;
+            };
+            self.state.time_lag.read(partition, offset, timestamp_ms);
             let length = record.length();
             records += 1;
             bytes += length as u64;
-            let timestamp_ms = record.timestamp_ms();
-            self.state.time_lag.read(partition, offset, timestamp_ms);
-            let at = Position { partition, offset, timestamp_ms };
-            let verdict = decode(&mut self.decoder, &record, at, &mut self.state.filling);
             let input = Input::Record { partition, offset, bytes: length, verdict };
             self.core.handle(input, now, &mut self.state.actions);
             if !self.state.actions.is_empty() || !self.core.wants_records() {
@@ -78,14 +85,19 @@ impl Loop {
     }
 }
 
-/// Decodes one record into the batch being filled, or keeps it as a dead letter with the reason.
-fn decode(decoder: &mut BatchDecoder, record: &Record, at: Position, filling: &mut Held) -> Verdict {
-    if let Some(trace) = &mut filling.trace {
-        trace.record(record);
-    }
+/// Decodes one record into the batch being filled, or keeps it as a dead letter with the reason. `None`: it waits for its schema.
+fn decode(
+    decoder: &mut BatchDecoder,
+    record: &Record,
+    at: Position,
+    filling: &mut Held,
+    unknown: &mut UnknownSchemas,
+    now: Now,
+) -> Option<Verdict> {
     let result = record.payload().map_or_else(|| Err(Poison::null_value()), |value| decoder.push(value, at));
-    match result {
+    let verdict = match result {
         Ok(()) => {
+            unknown.decoded(at.partition);
             filling.newest_ms = filling.newest_ms.max(at.timestamp_ms);
             if at.timestamp_ms < filling.oldest_ms || filling.oldest_ms == 0 {
                 filling.oldest_ms = at.timestamp_ms;
@@ -93,10 +105,15 @@ fn decode(decoder: &mut BatchDecoder, record: &Record, at: Position, filling: &m
             Verdict::Row
         }
         Err(poison) => {
+            let poison = unknown.judge((at.partition, at.offset), record.payload(), poison, now)?;
             filling.letters.push(DeadLetter::new(record, poison.into()));
             Verdict::DeadLetter
         }
+    };
+    if let Some(trace) = &mut filling.trace {
+        trace.record(record);
     }
+    Some(verdict)
 }
 
 fn kafka_error(error: &KafkaError, topic: &str, group: &str, quiet: &mut LoopQuiet) -> Result<(), WorkerError> {

@@ -9,5 +9,6 @@ mod oracle;
 mod outage;
 mod poison;
 mod probes;
+mod registry;
 mod store;
 mod traces;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use auditstream_integration_tests::{Fixture, Options, http, wait_until};
 
 /// Names without the prefix `auditstream_consumer_`, as dashboards use them.
-const METRICS: [&str; 25] = [
+const METRICS: [&str; 26] = [
     "records_total",
     "record_bytes_total",
     "stale_records_total",
@@ -22,6 +22,7 @@ const METRICS: [&str; 25] = [
     "paused",
     "held_bytes",
     "lag",
+    "schema_waiting_partitions",
     "newest_queryable_timestamp_seconds",
     "newest_queryable_age_seconds",
     "freshness_seconds_bucket",
