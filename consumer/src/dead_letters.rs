@@ -2,11 +2,13 @@
 //!
 //! A dead letter has its source record's key, value, headers and timestamp unchanged, plus the headers of [`headers`].
 
+use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use auditstream_producer::oauth::{self, TokenFile};
 use auditstream_schemas::Poison;
 use auditstream_store::RefusedRow;
-use rdkafka::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
@@ -129,10 +131,18 @@ pub(crate) struct Delivered {
     pub(crate) offset: i64,
 }
 
-/// Passes the client's words on to this process's log.
-pub(crate) struct Logging;
+/// Passes the client's words on to this process's log, and gives it its token.
+pub(crate) struct Logging {
+    tokens: Option<TokenFile>,
+}
 
 impl ClientContext for Logging {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        oauth::answer(self.tokens.as_ref())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         crate::kafka::log(level, facility, message);
     }
@@ -159,9 +169,15 @@ pub(crate) struct DeliveryOutcome {
 }
 
 impl DeadLetterSender {
-    pub(crate) fn new(properties: &ClientConfig, topic: &str, source_topic: &str, worker: &str) -> KafkaResult<Self> {
+    pub(crate) fn new(
+        properties: &ClientConfig,
+        topic: &str,
+        source_topic: &str,
+        worker: &str,
+        tokens: Option<TokenFile>,
+    ) -> KafkaResult<Self> {
         Ok(Self {
-            producer: properties.create_with_context(Logging)?,
+            producer: properties.create_with_context(Logging { tokens })?,
             topic: topic.to_owned(),
             source_topic: source_topic.to_owned(),
             worker: format!("{worker} auditstream/{}", env!("CARGO_PKG_VERSION")),

@@ -125,7 +125,35 @@ mod tests {
                 "[kafka.properties]\n\"group.id\" = \"x\"",
                 "kafka.properties.group.id (file): has its own key, consumer.group_id",
             ),
-            ("[clickhouse]\nurl = \"https://x\"", "clickhouse.url (file): https is not built in"),
+            ("[clickhouse]\nurl = \"ftp://x\"", "clickhouse.url (file): must start with http:// or https://"),
+            (
+                "[clickhouse]\nurl = \"https://x\"\nca_location = \"/nowhere\"",
+                "clickhouse.ca_location (file): can't use /nowhere",
+            ),
+            (
+                "[kafka]\nsecurity_protocol = \"sasl_ssl\"\nsasl_mechanism = \"OAUTHBEARER\"",
+                "kafka.sasl_oauth_token_file: must be set when kafka.sasl_mechanism is \"OAUTHBEARER\"",
+            ),
+            (
+                "[kafka]\nsecurity_protocol = \"sasl_ssl\"\nsasl_mechanism = \"OAUTHBEARER\"\nsasl_username = \"x\"",
+                "kafka.sasl_username (file): has no use when kafka.sasl_mechanism is \"OAUTHBEARER\"",
+            ),
+            (
+                "[kafka]\nssl_certificate_location = \"/x\"",
+                "kafka.ssl_certificate_location (file): has no use when kafka.security_protocol is \"plaintext\"",
+            ),
+            (
+                "[kafka]\nsecurity_protocol = \"ssl\"\nssl_certificate_location = \"/x\"",
+                "kafka.ssl_key_location: must be set with kafka.ssl_certificate_location",
+            ),
+            (
+                "[kafka.properties]\n\"ssl.endpoint.identification.algorithm\" = \"none\"",
+                "kafka.properties.ssl.endpoint.identification.algorithm (file): can't be changed",
+            ),
+            (
+                "[consumer]\ngroup_protocol = \"consumer\"\n[kafka.properties]\n\"session.timeout.ms\" = 6000",
+                "kafka.properties.session.timeout.ms (file): has no use when consumer.group_protocol is \"consumer\"",
+            ),
             (
                 "[clickhouse]\npassword = \"a\"\npassword_file = \"/nowhere\"",
                 "clickhouse.password_file (file): is set together",
@@ -166,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_is_toml_again_and_holds_no_secret() {
-        let file = "[clickhouse]\npassword = \"hunter2\"\n[kafka.properties]\n\"ssl.key.password\" = \"hunter3\"\n\"socket.timeout.ms\" = 7\n";
+        let file = "[clickhouse]\npassword = \"hunter2\"\n[kafka.properties]\n\"ssl.keystore.password\" = \"hunter3\"\n\"socket.timeout.ms\" = 7\n";
         let raw = Raw::read(Some(file), std::iter::empty());
         let shown = show::effective(&raw);
         assert!(!shown.contains("hunter"), "{shown}");

@@ -11,7 +11,7 @@ use super::{Held, Loop, LoopQuiet};
 use crate::WorkerError;
 use crate::core::{Input, Verdict};
 use crate::dead_letters::DeadLetter;
-use crate::kafka::needs_a_human;
+use crate::kafka::Reader;
 
 /// Records taken in one turn: bounds how late completions and time are looked at.
 const RECORDS_PER_TURN: usize = 2_000;
@@ -30,7 +30,7 @@ impl Loop {
                 }
                 Some(Ok(record)) => record,
                 Some(Err(error)) => {
-                    kafka_error(&error, &self.sink.topic, &self.group, &mut self.state.quiet)?;
+                    kafka_error(&error, &self.reader, &self.group, &mut self.state.quiet)?;
                     break;
                 }
             };
@@ -79,8 +79,8 @@ fn decode(decoder: &mut BatchDecoder, record: &BorrowedMessage<'_>, filling: &mu
     }
 }
 
-fn kafka_error(error: &KafkaError, topic: &str, group: &str, quiet: &mut LoopQuiet) -> Result<(), WorkerError> {
-    if let Some(why) = needs_a_human(error, topic, group) {
+fn kafka_error(error: &KafkaError, reader: &Reader, group: &str, quiet: &mut LoopQuiet) -> Result<(), WorkerError> {
+    if let Some(why) = reader.needs_a_human(error, group) {
         return Err(WorkerError::Halted(why));
     }
     if let Some(left_out) = quiet.allows(("read", "retry"), Instant::now()) {
