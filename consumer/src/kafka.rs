@@ -48,7 +48,8 @@ pub(crate) struct Signals {
     quiet: Mutex<Quiet<Option<i32>>>,
     /// Where the token is; none when the client proves who it is in another way.
     tokens: Option<TokenFile>,
-    /// What the client said last about being refused, or about refusing a broker's certificate.
+    /// What the client said last about being refused, or about refusing a broker's certificate, unless something else is wrong by now. It says the
+    /// same only once in half a minute, so this stays.
     refusal: Mutex<Option<Refusal>>,
 }
 
@@ -68,6 +69,10 @@ impl Refusal {
                 Some(Self::Authentication(reason.to_owned()))
             }
             RDKafkaErrorCode::SSL => Some(Self::Tls(reason.to_owned())),
+            // With TLS 1.3 a broker refuses a client's certificate after the client's handshake is over: then it is a connection that broke.
+            RDKafkaErrorCode::BrokerTransportFailure if reason.contains("SSL alert") => {
+                Some(Self::Tls(reason.to_owned()))
+            }
             _ => None,
         }
     }
@@ -80,7 +85,8 @@ impl fmt::Display for Refusal {
             Self::Tls(reason) => write!(
                 f,
                 "no trusted connection to kafka: {reason}; an authority in kafka.ssl_ca_location must have signed the \
-                 brokers' certificates, and these must name the hosts in kafka.bootstrap_servers"
+                 brokers' certificates, these must name the hosts in kafka.bootstrap_servers, and brokers that want a \
+                 certificate must trust the one in kafka.ssl_certificate_location"
             ),
         }
     }
@@ -112,8 +118,11 @@ impl ClientContext for Signals {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(refusal) = error.rdkafka_error_code().and_then(|code| Refusal::new(code, reason)) {
-            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+        if let Some(code) = error.rdkafka_error_code()
+            // Comes along with every other one.
+            && code != RDKafkaErrorCode::AllBrokersDown
+        {
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Refusal::new(code, reason);
         }
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(left_out) = quiet.allows(error.rdkafka_error_code().map(|code| code as i32), Instant::now()) {
@@ -179,7 +188,7 @@ impl Reader {
     }
 
     /// The first of `topics` that does not exist, as far as this user may see. For the time before joining the group; when it fails,
-    /// [`Self::take_refusal`] may know why.
+    /// [`Self::refusal`] may know why.
     pub(crate) fn missing_topic(&self, topics: &[String]) -> KafkaResult<Option<String>> {
         // A look-up does not take events in: without this the client would wait for its token in vain.
         self.take_events();
@@ -190,9 +199,9 @@ impl Reader {
         missing
     }
 
-    /// What the client said last about being refused, if it did since the last call.
-    pub(crate) fn take_refusal(&self) -> Option<Refusal> {
-        self.consumer.context().refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Why there is no connection, when that is because somebody refuses somebody.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.consumer.context().refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Lets the callbacks hear what there is to hear. Who is no member yet gets no record.
@@ -323,7 +332,8 @@ impl Reader {
 impl Reader {
     /// Whether a broker's answer to a read needs a human: `Some` says what to do.
     pub(crate) fn needs_a_human(&self, error: &KafkaError, group: &str) -> Option<String> {
-        let refusal = self.take_refusal().filter(|refusal| matches!(refusal, Refusal::Authentication(_)));
+        let code = error.rdkafka_error_code();
+        let refusal = self.refusal().filter(|_| code.is_some_and(|code| Refusal::new(code, "").is_some()));
         // A token renews itself, a password does not.
         if refusal.is_some() && self.consumer.context().tokens.is_some() {
             return None;
@@ -389,6 +399,8 @@ mod tests {
         );
         assert_eq!(heard(RDKafkaErrorCode::AllBrokersDown), None);
         assert_eq!(heard(RDKafkaErrorCode::BrokerTransportFailure), None);
+        let alert = "Receive failed: error:0A000412:SSL routines::sslv3 alert bad certificate: SSL alert number 42";
+        assert!(matches!(Refusal::new(RDKafkaErrorCode::BrokerTransportFailure, alert), Some(Refusal::Tls(_))));
     }
 
     #[test]

@@ -42,7 +42,7 @@ use crate::worker::{Loop, LoopState};
 const START_RETRY: Duration = Duration::from_secs(1);
 /// A topic that was just made is not known to every broker at once: so often it is looked for before it counts as missing.
 const TOPIC_LOOKUPS: u32 = 5;
-/// So many look-ups one after the other must end in a refusal before it is believed: a broker that is just starting may refuse what it takes a
+/// So many look-ups one after the other must fail after a refusal before it is believed: a broker that is just starting may refuse what it takes a
 /// second later.
 const REFUSALS: u32 = 3;
 
@@ -193,7 +193,7 @@ async fn wait_for_topics(config: &Config, reader: &Reader, health: &Health) -> R
                     "topic {topic} does not exist; `auditstream topics create` makes it"
                 )));
             }
-            Err(error) => match reader.take_refusal() {
+            Err(error) => match reader.refusal() {
                 Some(refusal) if refused + 1 >= REFUSALS => return Err(WorkerError::Halted(refusal.to_string())),
                 Some(refusal) => {
                     refused += 1;

@@ -25,6 +25,7 @@ pub mod poison;
 mod row_binary;
 mod rows;
 mod servers;
+pub mod tls;
 mod wait;
 mod worker;
 
