@@ -294,12 +294,12 @@ mod tests {
             (jwt(r#"{"sub":"a","exp":1000}"#), "expired 0 s ago"),
         ];
         for (content, expected) in cases {
-            let error = read(&content).unwrap_err();
+            let error = read(&content).err().unwrap();
             let said = format!("{error} {error:?}");
             assert!(said.contains(expected), "{content}: {said}");
             assert!(!said.contains(secret), "{said}");
         }
-        let error = TokenFile::new("/nowhere/token").read().unwrap_err().to_string();
+        let error = TokenFile::new("/nowhere/token").read().err().unwrap().to_string();
         assert!(error.starts_with("can't read the token file /nowhere/token: "), "{error}");
     }
 }

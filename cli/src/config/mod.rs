@@ -172,7 +172,7 @@ mod tests {
         let secret = folder.path().join("secret");
         std::fs::write(&secret, "hunter2\n").unwrap();
         let file = format!(
-            "[kafka]\nsecurity_protocol = \"SASL_SSL\"\nsasl_mechanism = \"SCRAM-SHA-512\"\nsasl_username = \"u\"\nsasl_password_file = {secret:?}\nssl_ca_location = \"/ca.pem\"\n[kafka.properties]\n\"socket.timeout.ms\" = 5000\n"
+            "[kafka]\nsecurity_protocol = \"SASL_SSL\"\nsasl_mechanism = \"SCRAM-SHA-512\"\nsasl_username = \"u\"\nsasl_password_file = {secret:?}\nssl_ca_location = \"/ca.pem\"\nssl_certificate_location = \"/me.pem\"\nssl_key_location = \"/key.pem\"\nssl_key_password_file = {secret:?}\n[kafka.properties]\n\"socket.timeout.ms\" = 5000\n"
         );
         let settings = settings(&file).unwrap();
         let properties = settings.client_properties();
@@ -186,10 +186,28 @@ mod tests {
                 "sasl.username=u",
                 "security.protocol=sasl_ssl",
                 "socket.timeout.ms=5000",
-                "ssl.ca.location=/ca.pem"
+                "ssl.ca.location=/ca.pem",
+                "ssl.certificate.location=/me.pem",
+                "ssl.key.location=/key.pem",
+                "ssl.key.password=hunter2"
             ]
         );
         assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn tokens_and_membership_reach_the_worker() {
+        let file = "[kafka]\nsecurity_protocol = \"sasl_ssl\"\nsasl_mechanism = \"oauthbearer\"\nsasl_oauth_token_file = \"/run/token\"\n\
+                    [consumer]\ngroup_instance_id = \"worker-0\"\ngroup_protocol = \"consumer\"\n";
+        let ours = settings(file).unwrap();
+        let worker = ours.worker().unwrap();
+        assert_eq!(worker.kafka_properties["sasl.mechanism"], "OAUTHBEARER");
+        assert_eq!(worker.oauth_token_file.as_deref(), Some(Path::new("/run/token")));
+        assert_eq!(ours.producer().oauth_token_file, worker.oauth_token_file);
+        assert_eq!(worker.group_instance_id.as_deref(), Some("worker-0"));
+        assert_eq!(worker.group_protocol, auditstream_consumer::GroupProtocol::Consumer);
+        let default = settings("[consumer]\ngroup_instance_id = \"\"").unwrap().worker().unwrap();
+        assert_eq!((default.group_instance_id, default.group_protocol.as_str()), (None, "classic"));
     }
 
     #[test]

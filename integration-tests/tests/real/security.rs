@@ -8,6 +8,7 @@ use auditstream_integration_tests::tls::{
     Authority, MUTUAL, SCRAM, SCRAM_USER, STRANGER, TOKENS, TlsProxy, unsigned_token,
 };
 use auditstream_integration_tests::{CliOutput, Fixture, Options, Worker, wait_until};
+use auditstream_schemas::AuditEvent;
 
 /// Much longer than anything here takes on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -80,7 +81,12 @@ fn worker(fixture: &Fixture, settings: &[(&'static str, String)]) -> Worker {
 /// Events that came in by the plaintext listener and by `publish` with `settings`, poison too, land; nothing secret is in the log.
 fn lands(fixture: &Fixture, settings: &[(&'static str, String)], secrets: &[&str]) {
     const EVENTS: u64 = 400;
-    fixture.send(EVENTS);
+    // The record of a row that ClickHouse refuses is read again, by a client of its own.
+    fixture.admin().run("ALTER TABLE events ADD CONSTRAINT no_such_name CHECK entity_name != 'refuse me'");
+    fixture.send(EVENTS - 1);
+    let recorder = fixture.recorder(fixture.producer_config("refused"));
+    recorder.record(AuditEvent { entity_name: Some("refuse me".to_owned()), ..fixture.next_event() });
+    recorder.finish();
     let (lines, ids) = (fixture.folder().join("events.ndjson"), fixture.folder().join("ids"));
     let text: String = (0..EVENTS).map(|_| fixture.next_event().to_json() + "\n").collect();
     std::fs::write(&lines, text).unwrap();
@@ -100,7 +106,7 @@ fn lands(fixture: &Fixture, settings: &[(&'static str, String)], secrets: &[&str
     worker.terminate();
     let log = worker.log();
     assert_eq!(worker.wait(PATIENCE), Some(0), "{log}");
-    fixture.verdict().assert_clean(2 * EVENTS + 1, 1);
+    fixture.verdict().assert_clean(2 * EVENTS + 1, 2);
     let checked = fixture.run(with(fixture.command(&["config", "check"]), settings), b"").success();
     for secret in secrets {
         for text in [&log, &published.stderr, &stats.stderr, &again.stderr, &checked.stdout] {
@@ -184,7 +190,7 @@ fn a_token_lands_and_is_read_again_when_it_ages() {
     fixture.wait_landed(PATIENCE);
     worker.terminate();
     assert_eq!(worker.wait(PATIENCE), Some(0));
-    fixture.verdict().assert_clean(901, 1);
+    fixture.verdict().assert_clean(901, 2);
 }
 
 #[test]
@@ -251,9 +257,9 @@ fn tokens_that_are_gone_or_expired_are_refused() {
     );
     let expired = unsigned_token("audit-worker", -90);
     std::fs::write(&file, &expired).unwrap();
-    halts(&fixture, &settings, &["kafka refuses this worker", "expired 9"], &[&expired]);
+    halts(&fixture, &settings, &["kafka refuses this worker", "expired ", " s ago"], &[&expired]);
     let output = fixture.run(with(fixture.command(&["topics", "create"]), &settings), b"");
-    said(&output, 1, &["expired 9"], &[&expired]);
+    said(&output, 1, &["expired ", " s ago"], &[&expired]);
     // The broker has the last word: this one is for nobody it knows how to read.
     let odd = unsigned_token("audit-worker", 600).replacen("eyJhbGciOiJub25lIn0", "eyJhbGciOiJIUzI1NiJ9", 1);
     std::fs::write(&file, &odd).unwrap();
