@@ -263,5 +263,5 @@ fn tokens_that_are_gone_or_expired_are_refused() {
     // The broker has the last word: this one is for nobody it knows how to read.
     let odd = unsigned_token("audit-worker", 600).replacen("eyJhbGciOiJub25lIn0", "eyJhbGciOiJIUzI1NiJ9", 1);
     std::fs::write(&file, &odd).unwrap();
-    halts(&fixture, &settings, &["kafka refuses this worker", "OAUTHBEARER"], &[&odd]);
+    halts(&fixture, &settings, &["kafka refuses this worker", "invalid_token"], &[&odd]);
 }
