@@ -35,7 +35,7 @@ impl Turn {
 #[derive(Debug)]
 pub(crate) enum Servers {
     Shared(&'static Stack),
-    Own(Stack),
+    Own(Box<Stack>),
 }
 
 impl Servers {
@@ -45,7 +45,7 @@ impl Servers {
     }
 
     pub(crate) fn own(name: &str) -> Self {
-        Self::Own(start(name, |options| options))
+        Self::Own(Box::new(start(name, |options| options)))
     }
 
     pub(crate) fn stack(&self) -> &Stack {

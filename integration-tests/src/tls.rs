@@ -184,8 +184,12 @@ fn base64url(text: &str) -> String {
 #[derive(Debug)]
 pub struct TlsProxy {
     address: SocketAddr,
-    task: tokio::task::JoinHandle<()>,
+    _task: Accepting,
 }
+
+/// Ends with the proxy.
+#[derive(Debug)]
+struct Accepting(tokio::task::JoinHandle<()>);
 
 impl TlsProxy {
     /// In front of `upstream` (`HOST:PORT`), as `identity`. With `clients`, who comes must show a certificate which that authority signed.
@@ -210,14 +214,13 @@ impl TlsProxy {
         let upstream = upstream.to_owned();
         let listener = block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let task = block_on(async {
-            tokio::spawn(async move {
-                while let Ok((socket, _)) = listener.accept().await {
-                    tokio::spawn(pass(acceptor.clone(), socket, upstream.clone()));
-                }
-            })
-        });
-        Self { address, task }
+        let accept = async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(pass(acceptor.clone(), socket, upstream.clone()));
+            }
+        };
+        let task = block_on(async { Accepting(tokio::spawn(accept)) });
+        Self { address, _task: task }
     }
 
     /// `https://HOST:PORT`, with the host as said.
@@ -227,9 +230,9 @@ impl TlsProxy {
     }
 }
 
-impl Drop for TlsProxy {
+impl Drop for Accepting {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }
 
