@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use auditstream_producer::oauth::{self, TokenContext, TokenFile};
+use auditstream_producer::security;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -44,7 +45,8 @@ pub(crate) enum Created {
 
 /// A connection to the brokers.
 pub(crate) struct Admin {
-    client: AdminClient<DefaultClientContext>,
+    client: AdminClient<TokenContext>,
+    tokens: Option<TokenFile>,
     config: ClientConfig,
     bootstrap_servers: String,
 }
@@ -56,8 +58,14 @@ impl Admin {
             config.set(name, value);
         }
         config.set("client.id", "auditstream-admin").set_log_level(RDKafkaLogLevel::Critical);
-        let client = config.create().context("the Kafka client's settings")?;
-        Ok(Admin { client, config, bootstrap_servers: settings.kafka.bootstrap_servers.clone() })
+        security::check_certificates(&mut config);
+        let tokens = settings.kafka.oauth_token_file.clone().map(TokenFile::new);
+        let context = TokenContext::new(tokens.clone());
+        let client: AdminClient<_> = config.create_with_context(context).context("the Kafka client's settings")?;
+        if let Some(tokens) = &tokens {
+            oauth::give_token(client.inner(), tokens)?;
+        }
+        Ok(Admin { client, tokens, config, bootstrap_servers: settings.kafka.bootstrap_servers.clone() })
     }
 
     fn silent(&self) -> String {
@@ -138,7 +146,11 @@ impl Admin {
         let (partitions, _) = self.layout(topic)?;
         let mut config = self.config.clone();
         config.set("group.id", group).set("enable.auto.commit", "false");
-        let consumer: BaseConsumer = config.create().context("the Kafka client's settings")?;
+        let context = TokenContext::new(self.tokens.clone());
+        let consumer: BaseConsumer<_> = config.create_with_context(context).context("the Kafka client's settings")?;
+        if let Some(tokens) = &self.tokens {
+            oauth::give_token(consumer.client(), tokens)?;
+        }
         let mut list = TopicPartitionList::new();
         for partition in 0..i32::try_from(partitions)? {
             list.add_partition(topic, partition);
@@ -162,7 +174,7 @@ impl Admin {
 }
 
 /// The group's committed offsets. A group that nobody has used yet has no coordinator at first: asks again until there is one.
-fn committed(consumer: &BaseConsumer, list: &TopicPartitionList) -> KafkaResult<TopicPartitionList> {
+fn committed(consumer: &BaseConsumer<TokenContext>, list: &TopicPartitionList) -> KafkaResult<TopicPartitionList> {
     let until = Instant::now() + TIMEOUT;
     loop {
         let answer = consumer.committed_offsets(list.clone(), TIMEOUT);

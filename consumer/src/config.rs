@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auditstream_producer::oauth::TokenFile;
+use auditstream_producer::security;
 use auditstream_schemas::Schemas;
 use auditstream_schemas::registry::Registry;
 use rdkafka::ClientConfig;
@@ -28,12 +31,19 @@ const BACKOFF_CAP: Duration = Duration::from_secs(3);
 pub struct Config {
     /// librdkafka settings that all clients share: `bootstrap.servers`, `security.*`, `sasl.*`, `ssl.*`, and what the user passes through.
     pub kafka_properties: BTreeMap<String, String>,
+    /// The file that holds the token (a JWT), read anew at each refresh; needed with `sasl.mechanism=OAUTHBEARER`, without effect otherwise.
+    pub oauth_token_file: Option<PathBuf>,
     /// The topic that the events come from.
     pub topic: String,
     /// The topic that takes what can't be stored.
     pub dead_letter_topic: String,
     /// The consumer group that the workers form.
     pub group_id: String,
+    /// Static membership (KIP-345): a worker that comes back under this name within the session timeout finds its partitions as it left them, and
+    /// nobody else notices. Each worker needs its own. The other side: the partitions of one that does not come back rest until the timeout.
+    pub group_instance_id: Option<String>,
+    /// Who shares the partitions out, and how.
+    pub group_protocol: GroupProtocol,
     /// Names this worker in the ledger and in dead letters.
     pub worker_id: String,
     /// Rows that one insert should have, when there are as many: the cost of a part is spread over them. The floor of the adaptive batch size.
@@ -62,6 +72,31 @@ pub struct Config {
     /// repeats it.
     pub registry: Option<Registry>,
 }
+
+/// How the members of a consumer group come to their partitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupProtocol {
+    /// The members agree among themselves (cooperative-sticky); works with every broker.
+    #[default]
+    Classic,
+    /// The broker decides (KIP-848, `group.remote.assignor=uniform`); Kafka 4.0 or later. Session and heartbeat times are the broker's too.
+    Consumer,
+}
+
+impl GroupProtocol {
+    /// `classic` or `consumer`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
+        }
+    }
+}
+
+/// Properties that a client may not have under [`GroupProtocol::Consumer`]: they are the broker's.
+pub const CLASSIC_ONLY: [&str; 4] =
+    ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type"];
 
 /// Prefetch and group settings, each overridable by the user.
 const CONSUMER_DEFAULTS: [(&str, &str); 11] = [
@@ -102,7 +137,8 @@ const PRODUCER_FIXED: [(&str, &str); 5] = [
 impl Config {
     pub(crate) fn consumer_properties(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        for (key, value) in CONSUMER_DEFAULTS {
+        let is_ours = |key: &str| self.group_protocol == GroupProtocol::Classic || !CLASSIC_ONLY.contains(&key);
+        for (key, value) in CONSUMER_DEFAULTS.into_iter().filter(|(key, _)| is_ours(key)) {
             config.set(key, value);
         }
         for (key, value) in &self.kafka_properties {
@@ -112,7 +148,20 @@ impl Config {
             config.set(key, value);
         }
         config.set("group.id", &self.group_id).set("client.id", &self.worker_id);
+        config.set("group.protocol", self.group_protocol.as_str());
+        if self.group_protocol == GroupProtocol::Consumer {
+            config.set("group.remote.assignor", "uniform");
+        }
+        if let Some(instance) = &self.group_instance_id {
+            config.set("group.instance.id", instance);
+        }
+        security::check_certificates(&mut config);
         config
+    }
+
+    /// Where the clients find their token.
+    pub(crate) fn tokens(&self) -> Option<TokenFile> {
+        self.oauth_token_file.as_ref().map(TokenFile::new)
     }
 
     pub(crate) fn dead_letter_properties(&self) -> ClientConfig {
@@ -125,6 +174,7 @@ impl Config {
         }
         // A dead letter is its source record plus headers: the broker's limit decides, not the client's.
         config.set("message.max.bytes", "16777216").set("client.id", format!("{}-dlq", self.worker_id));
+        security::check_certificates(&mut config);
         config
     }
 
@@ -171,9 +221,12 @@ mod tests {
             ]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),
+            oauth_token_file: None,
             topic: "events".into(),
             dead_letter_topic: "dead".into(),
             group_id: "group".into(),
+            group_instance_id: None,
+            group_protocol: GroupProtocol::Classic,
             worker_id: "w1".into(),
             batch_min_rows: 5,
             batch_max_rows: 10,
@@ -211,6 +264,32 @@ mod tests {
     #[test]
     fn the_client_knows_every_setting() {
         config().consumer_properties().create::<rdkafka::consumer::BaseConsumer>().unwrap();
+    }
+
+    #[test]
+    fn the_brokers_settings_are_left_to_it_under_the_new_protocol() {
+        let mut config = config();
+        config.kafka_properties.remove("session.timeout.ms");
+        config.group_protocol = GroupProtocol::Consumer;
+        config.group_instance_id = Some("worker-0".to_owned());
+        let consumer = config.consumer_properties();
+        assert!(CLASSIC_ONLY.iter().all(|key| consumer.get(key).is_none()));
+        assert_eq!(consumer.get("group.instance.id"), Some("worker-0"));
+        assert_eq!(consumer.get("group.remote.assignor"), Some("uniform"));
+        consumer.create::<rdkafka::consumer::BaseConsumer>().unwrap();
+        config.kafka_properties.insert("session.timeout.ms".to_owned(), "6000".to_owned());
+        assert!(config.consumer_properties().create::<rdkafka::consumer::BaseConsumer>().is_err());
+    }
+
+    #[test]
+    fn both_clients_check_host_names_whatever_the_user_says() {
+        let mut config = config();
+        let tls = [("security.protocol", "ssl"), ("ssl.endpoint.identification.algorithm", "none")];
+        config.kafka_properties.extend(tls.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        for client in [config.consumer_properties(), config.dead_letter_properties()] {
+            assert_eq!(client.get("ssl.endpoint.identification.algorithm"), Some("https"));
+            assert_eq!(client.get("enable.ssl.certificate.verification"), Some("true"));
+        }
     }
 
     #[test]

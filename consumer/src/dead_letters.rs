@@ -2,13 +2,15 @@
 //!
 //! A dead letter has its source record's key, value, headers and timestamp unchanged, plus the headers of [`headers`].
 
+use std::error::Error;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use auditstream_producer::oauth::{self, TokenFile};
 use auditstream_schemas::Poison;
 use auditstream_store::RefusedRow;
 use auditstream_store::faults::Guard;
-use rdkafka::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
@@ -188,14 +190,21 @@ pub(crate) struct Delivered {
     pub(crate) offset: i64,
 }
 
-/// Passes the client's words on to this process's log.
+/// Passes the client's words on to this process's log, and gives it its token.
 #[derive(Default)]
 pub(crate) struct Logging {
+    tokens: Option<TokenFile>,
     /// Errors by code: the client reports each broker's each failed attempt.
     quiet: Mutex<Quiet<Option<i32>>>,
 }
 
 impl ClientContext for Logging {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        oauth::answer(self.tokens.as_ref())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         crate::kafka::log(level, facility, message);
     }
@@ -225,9 +234,15 @@ pub(crate) struct DeliveryOutcome {
 }
 
 impl DeadLetterSender {
-    pub(crate) fn new(properties: &ClientConfig, topic: &str, source_topic: &str, worker: &str) -> KafkaResult<Self> {
+    pub(crate) fn new(
+        properties: &ClientConfig,
+        topic: &str,
+        source_topic: &str,
+        worker: &str,
+        tokens: Option<TokenFile>,
+    ) -> KafkaResult<Self> {
         Ok(Self {
-            producer: properties.create_with_context(Logging::default())?,
+            producer: properties.create_with_context(Logging { tokens, ..Logging::default() })?,
             topic: topic.to_owned(),
             source_topic: source_topic.to_owned(),
             worker: worker.to_owned(),

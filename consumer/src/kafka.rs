@@ -4,12 +4,15 @@
 //! empties after each poll, and the loop answers a rebalance when its work is done. librdkafka waits for that answer.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::error::Error;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use auditstream_producer::oauth::{self, TokenFile};
 use rdkafka::Message as _;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -22,6 +25,10 @@ use crate::topic_id::{self, TopicId};
 
 /// How long a look-up of committed offsets or of metadata may take before it counts as failed.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same at the start, where it is tried again for ever.
+const START_LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long events are taken in around a look-up at the start: the client asks for its token this way, and tells why it can't connect.
+const EVENTS: Duration = Duration::from_millis(100);
 
 /// librdkafka's own thread answers a seek, which takes it no time unless it is busy.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -44,6 +51,50 @@ pub(crate) struct Signals {
     closing: AtomicBool,
     /// Errors of the client by code: it reports each broker's each failed attempt.
     quiet: Mutex<Quiet<Option<i32>>>,
+    /// Where the token is; none when the client proves who it is in another way.
+    tokens: Option<TokenFile>,
+    /// What the client said last about being refused, or about refusing a broker's certificate, unless something else is wrong by now. It says the
+    /// same only once in half a minute, so this stays.
+    refusal: Mutex<Option<Refusal>>,
+}
+
+/// Why there is no connection that may be used, though a broker answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The broker does not take us for who we say we are, or we have nothing to show.
+    Authentication(String),
+    /// No TLS connection: mostly a certificate that we do not trust.
+    Tls(String),
+}
+
+impl Refusal {
+    fn new(code: RDKafkaErrorCode, reason: &str) -> Option<Self> {
+        match code {
+            RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
+                Some(Self::Authentication(reason.to_owned()))
+            }
+            RDKafkaErrorCode::SSL => Some(Self::Tls(reason.to_owned())),
+            // With TLS 1.3 a broker refuses a client's certificate after the client's handshake is over: then it is a connection that broke.
+            RDKafkaErrorCode::BrokerTransportFailure if reason.contains("SSL alert") => {
+                Some(Self::Tls(reason.to_owned()))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Authentication(reason) => write!(f, "kafka refuses this worker: {reason}"),
+            Self::Tls(reason) => write!(
+                f,
+                "no trusted connection to kafka: {reason}; an authority in kafka.ssl_ca_location must have signed the \
+                 brokers' certificates, these must name the hosts in kafka.bootstrap_servers, and brokers that want a \
+                 certificate must trust the one in kafka.ssl_certificate_location"
+            ),
+        }
+    }
 }
 
 impl Signals {
@@ -61,11 +112,23 @@ impl Signals {
 }
 
 impl ClientContext for Signals {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        oauth::answer(self.tokens.as_ref())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(code) = error.rdkafka_error_code()
+            // Comes along with every other one.
+            && code != RDKafkaErrorCode::AllBrokersDown
+        {
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Refusal::new(code, reason);
+        }
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(left_out) = quiet.allows(error.rdkafka_error_code().map(|code| code as i32), Instant::now()) {
             tracing::warn!(%error, reason, left_out, "kafka client error");
@@ -126,16 +189,41 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// A client that has not joined the group yet.
-    pub(crate) fn new(properties: &ClientConfig, topic: &str) -> KafkaResult<Self> {
-        let signals = Signals { topic: topic.to_owned(), ..Signals::default() };
+    pub(crate) fn new(properties: &ClientConfig, topic: &str, tokens: Option<TokenFile>) -> KafkaResult<Self> {
+        let signals = Signals { topic: topic.to_owned(), tokens, ..Signals::default() };
         let consumer = Arc::new(properties.create_with_context(signals)?);
         Ok(Self { consumer, topic: topic.to_owned(), topic_ids: BTreeMap::new() })
     }
 
-    /// The first of `topics` that does not exist, as far as this user may see.
+    /// The first of `topics` that does not exist, as far as this user may see. For the time before joining the group; when it fails,
+    /// [`Self::refusal`] may know why.
     pub(crate) fn missing_topic(&self, topics: &[String]) -> KafkaResult<Option<String>> {
+        // A look-up does not take events in: without this the client would wait for its token in vain.
+        self.take_events();
+        let missing = self.look_for(topics);
+        if missing.is_err() {
+            self.take_events();
+        }
+        missing
+    }
+
+    /// Why there is no connection, when that is because somebody refuses somebody.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.consumer.context().refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets the callbacks hear what there is to hear. Who is no member yet gets no record.
+    fn take_events(&self) {
+        let until = Instant::now() + EVENTS;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            // Errors went to the context already.
+            let _ = self.consumer.poll(left);
+        }
+    }
+
+    fn look_for(&self, topics: &[String]) -> KafkaResult<Option<String>> {
         for topic in topics {
-            let metadata = self.consumer.fetch_metadata(Some(topic), LOOKUP_TIMEOUT)?;
+            let metadata = self.consumer.fetch_metadata(Some(topic), START_LOOKUP_TIMEOUT)?;
             match metadata.topics().first().map(|topic| (topic.error(), topic.partitions().len())) {
                 Some((None, partitions)) if partitions > 0 => {}
                 Some((Some(error), _)) if error != RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => {
@@ -319,8 +407,31 @@ pub(crate) fn is_out_of_range(error: &KafkaError) -> bool {
     matches!(error, KafkaError::MessageConsumption(AutoOffsetReset | OffsetOutOfRange))
 }
 
-/// Whether a broker's answer to a read needs a human: `Some` says what to do.
-pub(crate) fn needs_a_human(error: &KafkaError, topic: &str, group: &str) -> Option<String> {
+impl Reader {
+    /// Whether a broker's answer to a read needs a human: `Some` says what to do.
+    pub(crate) fn needs_a_human(&self, error: &KafkaError, group: &str) -> Option<String> {
+        let code = error.rdkafka_error_code();
+        let refusal = self.refusal().filter(|_| code.is_some_and(|code| Refusal::new(code, "").is_some()));
+        // A token renews itself, a password does not.
+        if refusal.is_some() && self.consumer.context().tokens.is_some() {
+            return None;
+        }
+        // The error that is read says only that it is fatal.
+        match self.consumer.client().fatal_error() {
+            Some((RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::UnreleasedInstanceId, _)) => {
+                Some(instance_in_use(group))
+            }
+            Some((code, reason)) => Some(format!("the kafka client gave up: {code}: {reason}")),
+            None => {
+                let why = needs_a_human(error, &self.topic, group)?;
+                Some(refusal.map_or(why, |refusal| refusal.to_string()))
+            }
+        }
+    }
+}
+
+/// The same, as far as the code alone tells.
+fn needs_a_human(error: &KafkaError, topic: &str, group: &str) -> Option<String> {
     let KafkaError::MessageConsumption(code) = error else {
         return match error {
             KafkaError::MessageConsumptionFatal(code) => Some(format!("the kafka client gave up: {code}")),
@@ -345,9 +456,30 @@ pub(crate) fn needs_a_human(error: &KafkaError, topic: &str, group: &str) -> Opt
     }
 }
 
+fn instance_in_use(group: &str) -> String {
+    format!(
+        "another member of group {group} has this worker's consumer.group_instance_id, or had it and died less than a session \
+         timeout ago: give each worker its own"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_told_from_a_broker_that_is_away() {
+        let heard = |code| Refusal::new(code, "because").map(|refusal| refusal.to_string());
+        assert_eq!(heard(RDKafkaErrorCode::Authentication).as_deref(), Some("kafka refuses this worker: because"));
+        assert!(
+            heard(RDKafkaErrorCode::SSL)
+                .is_some_and(|said| said.contains("because; an authority in kafka.ssl_ca_location"))
+        );
+        assert_eq!(heard(RDKafkaErrorCode::AllBrokersDown), None);
+        assert_eq!(heard(RDKafkaErrorCode::BrokerTransportFailure), None);
+        let alert = "Receive failed: error:0A000412:SSL routines::sslv3 alert bad certificate: SSL alert number 42";
+        assert!(matches!(Refusal::new(RDKafkaErrorCode::BrokerTransportFailure, alert), Some(Refusal::Tls(_))));
+    }
 
     #[test]
     fn only_what_a_restart_cannot_mend_needs_a_human() {

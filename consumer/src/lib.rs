@@ -32,7 +32,7 @@ use auditstream_schemas::BatchDecoder;
 use auditstream_store::{ShapeError, Store};
 use rdkafka::error::KafkaError;
 
-pub use config::Config;
+pub use config::{CLASSIC_ONLY, Config, GroupProtocol};
 pub use dead_letters::headers;
 pub use telemetry::{Telemetry, TelemetryError};
 
@@ -53,6 +53,9 @@ const START_RETRY: Duration = Duration::from_secs(1);
 const PARTS_INTERVAL: Duration = Duration::from_secs(5);
 /// A topic that was just made is not known to every broker at once: so often it is looked for before it counts as missing.
 const TOPIC_LOOKUPS: u32 = 5;
+/// So many look-ups one after the other must fail after a refusal before it is believed: a broker that is just starting may refuse what it takes a
+/// second later.
+const REFUSALS: u32 = 3;
 
 /// What a worker did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,7 +117,8 @@ pub async fn run(
     let parts = watch_parts(store.clone(), completions.clone());
     let _watch = EndWithUs(tokio::spawn(parts).abort_handle());
     tokio::pin!(shutdown);
-    let reader = Reader::new(&config.consumer_properties(), &config.topic).map_err(WorkerError::Kafka)?;
+    let reader =
+        Reader::new(&config.consumer_properties(), &config.topic, config.tokens()).map_err(WorkerError::Kafka)?;
     let ready = async {
         wait_for_tables(&store, &health).await?;
         wait_for_topics(&config, &reader, &health).await
@@ -131,6 +135,7 @@ pub async fn run(
         &config.dead_letter_topic,
         &config.topic,
         &config.worker_id,
+        config.tokens(),
     )
     .map_err(WorkerError::Kafka)?;
     tokio::spawn(watch::topic(reader.topic_id_looker(), completions.clone()));
@@ -143,7 +148,11 @@ pub async fn run(
         sink: Sink {
             store,
             sender,
-            refetcher: Refetcher { properties: config.consumer_properties(), topic: config.topic.clone() },
+            refetcher: Refetcher {
+                properties: config.consumer_properties(),
+                tokens: config.tokens(),
+                topic: config.topic.clone(),
+            },
             topic: config.topic.as_str().into(),
             dead_letter_topic: config.dead_letter_topic.as_str().into(),
             worker_id: config.worker_id.as_str().into(),
@@ -220,15 +229,15 @@ async fn wait_for_tables(store: &Store, health: &Health) -> Result<(), WorkerErr
     }
 }
 
-/// Waits until Kafka answers, and checks that both topics are there.
+/// Waits until Kafka answers, and checks that both topics are there. Who is refused for good is told so.
 async fn wait_for_topics(config: &Config, reader: &Reader, health: &Health) -> Result<(), WorkerError> {
-    let mut missed = 0;
+    let (mut missed, mut refused) = (0, 0);
     loop {
         health.turn();
         let names = [config.topic.clone(), config.dead_letter_topic.clone()];
-        let reader = reader.clone();
+        let looking = reader.clone();
         // The look-up blocks inside librdkafka.
-        let missing = tokio::task::spawn_blocking(move || reader.missing_topic(&names)).await;
+        let missing = tokio::task::spawn_blocking(move || looking.missing_topic(&names)).await;
         match missing.map_err(|_| WorkerError::Thread)? {
             Ok(None) => return Ok(()),
             Ok(Some(_)) if missed + 1 < TOPIC_LOOKUPS => missed += 1,
@@ -237,7 +246,17 @@ async fn wait_for_topics(config: &Config, reader: &Reader, health: &Health) -> R
                     "topic {topic} does not exist; `auditstream topics create` makes it"
                 )));
             }
-            Err(error) => tracing::warn!(%error, "waiting for kafka"),
+            Err(error) => match reader.refusal() {
+                Some(refusal) if refused + 1 >= REFUSALS => return Err(WorkerError::Halted(refusal.to_string())),
+                Some(refusal) => {
+                    refused += 1;
+                    tracing::warn!(%error, %refusal, "waiting for kafka");
+                }
+                None => {
+                    refused = 0;
+                    tracing::warn!(%error, "waiting for kafka");
+                }
+            },
         }
         tokio::time::sleep(START_RETRY).await;
     }

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use auditstream_producer::oauth::{TokenContext, TokenFile};
 use auditstream_store::RefusedRow;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -31,6 +32,7 @@ pub(crate) enum RefetchError {
 #[derive(Clone)]
 pub(crate) struct Refetcher {
     pub(crate) properties: ClientConfig,
+    pub(crate) tokens: Option<TokenFile>,
     pub(crate) topic: String,
 }
 
@@ -50,13 +52,16 @@ impl Refetcher {
             .set("queued.min.messages", "1")
             .set("queued.max.messages.kbytes", "1024")
             .set("fetch.wait.max.ms", "10");
-        let consumer: BaseConsumer = properties.create().map_err(RefetchError::Kafka)?;
+        // The member's name is the worker's alone.
+        properties.remove("group.instance.id");
+        let context = TokenContext::new(self.tokens.clone());
+        let consumer: BaseConsumer<_> = properties.create_with_context(context).map_err(RefetchError::Kafka)?;
         rows.into_iter().map(|row| self.dead_letter(&consumer, row, whole)).collect()
     }
 
     fn dead_letter(
         &self,
-        consumer: &BaseConsumer,
+        consumer: &BaseConsumer<TokenContext>,
         row: RefusedRow,
         whole: WholeInserts,
     ) -> Result<DeadLetter, RefetchError> {

@@ -135,6 +135,7 @@ impl Fixture {
         let (user, password) = self.stack().credentials(role);
         let config = StoreConfig {
             url: self.stack().clickhouse_url().to_owned(),
+            tls: auditstream_store::Tls::default(),
             database: self.database.clone(),
             user: user.to_owned(),
             password: password.into(),

@@ -27,6 +27,7 @@ mod registry;
 mod row_binary;
 mod rows;
 mod servers;
+pub mod tls;
 mod wait;
 mod worker;
 

@@ -5,7 +5,7 @@ use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard
 
 use auditstream_stack::{Options, Stack};
 
-use crate::build;
+use crate::{build, tls};
 
 /// Databases of one stack, more than tests of one process.
 const DATABASES: usize = 64;
@@ -35,17 +35,17 @@ impl Turn {
 #[derive(Debug)]
 pub(crate) enum Servers {
     Shared(&'static Stack),
-    Own(Stack),
+    Own(Box<Stack>),
 }
 
 impl Servers {
     pub(crate) fn shared() -> Self {
         static SHARED: OnceLock<Stack> = OnceLock::new();
-        Self::Shared(SHARED.get_or_init(|| start("shared")))
+        Self::Shared(SHARED.get_or_init(|| start("shared", tls::with_listeners)))
     }
 
     pub(crate) fn own(name: &str) -> Self {
-        Self::Own(start(name))
+        Self::Own(Box::new(start(name, |options| options)))
     }
 
     pub(crate) fn stack(&self) -> &Stack {
@@ -56,11 +56,12 @@ impl Servers {
     }
 }
 
-fn start(name: &str) -> Stack {
+fn start(name: &str, with: impl FnOnce(Options) -> Options) -> Stack {
     // Builds the supervisor's executable too.
     build::auditstream();
     let name = format!("test-{name}-{}", std::process::id());
-    let stack = Stack::start(Options::named(name)).unwrap_or_else(|error| panic!("the servers do not start: {error}"));
+    let stack =
+        Stack::start(with(Options::named(name))).unwrap_or_else(|error| panic!("the servers do not start: {error}"));
     grant_databases(&stack);
     stack
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use auditstream_schemas::Framing;
@@ -12,6 +13,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
 use crate::budget;
 use crate::error::ProducerError;
+use crate::security;
 
 /// Settings of a [`Producer`](crate::Producer). Only `bootstrap_servers` has no usable default.
 #[derive(Clone)]
@@ -42,6 +44,8 @@ pub struct Config {
     /// How long dropping the last handle without [`shutdown`](crate::Producer::shutdown) may wait for
     /// acknowledgements. Default 5 s.
     pub drop_deadline: Duration,
+    /// With the property `sasl.mechanism=OAUTHBEARER` only, and then needed: the file that holds the token (a JWT), read anew at each refresh.
+    pub oauth_token_file: Option<PathBuf>,
     /// Further librdkafka properties, such as `security.protocol`. Those that carry the producer's promises are refused.
     pub properties: BTreeMap<String, String>,
 }
@@ -61,6 +65,7 @@ impl Default for Config {
             client_id: "auditstream".to_owned(),
             producer_id: None,
             drop_deadline: Duration::from_secs(5),
+            oauth_token_file: None,
             properties: BTreeMap::new(),
         }
     }
@@ -82,6 +87,7 @@ impl fmt::Debug for Config {
             .field("client_id", &self.client_id)
             .field("producer_id", &self.producer_id)
             .field("drop_deadline", &self.drop_deadline)
+            .field("oauth_token_file", &self.oauth_token_file)
             .field("properties", &self.properties.keys().collect::<Vec<_>>())
             .finish()
     }
@@ -112,6 +118,7 @@ impl Compression {
 
 const PROMISE: &str = "the producer's delivery promise rests on it";
 const OWN_FIELD: &str = "it has its own field in the configuration";
+const CERTIFICATES: &str = "who speaks TLS checks the broker's certificate and its host name";
 const ONE_BOUND: &str = "queue_events and queue_bytes are the one bound";
 
 /// Properties that are not the user's, with librdkafka's second names for them.
@@ -138,6 +145,8 @@ const RESERVED: &[(&str, &str)] = &[
     ("delivery.timeout.ms", OWN_FIELD),
     ("message.timeout.ms", OWN_FIELD),
     ("message.max.bytes", OWN_FIELD),
+    (security::FIXED[0], CERTIFICATES),
+    (security::FIXED[1], CERTIFICATES),
 ];
 
 impl Config {
@@ -173,6 +182,16 @@ impl Config {
                 return Err(ProducerError::ReservedProperty { name: name.clone(), reason });
             }
         }
+        match (security::uses_tokens(&self.to_client_config()), &self.oauth_token_file) {
+            (true, None) => {
+                let problem = "must name the token's file when sasl.mechanism is OAUTHBEARER".to_owned();
+                return Err(setting("oauth_token_file", problem));
+            }
+            (false, Some(_)) => {
+                return Err(setting("oauth_token_file", "has no use unless sasl.mechanism is OAUTHBEARER".to_owned()));
+            }
+            _ => {}
+        }
         Ok(())
     }
 
@@ -202,6 +221,7 @@ impl Config {
             .set("queue.buffering.max.messages", "0")
             .set("queue.buffering.max.kbytes", "2147483647")
             .set_log_level(RDKafkaLogLevel::Info);
+        security::check_certificates(&mut client);
         client
     }
 }
@@ -252,6 +272,21 @@ mod tests {
         let config = Config { properties: [("socket.timeout.ms".to_owned(), "1000".to_owned())].into(), ..good() };
         config.validate().unwrap();
         assert_eq!(config.to_client_config().get("socket.timeout.ms"), Some("1000"));
+    }
+
+    #[test]
+    fn tls_checks_certificates_and_tokens_need_their_file() {
+        let oauth = [("security.protocol", "sasl_ssl"), ("sasl.mechanism", "OAUTHBEARER")];
+        let oauth: BTreeMap<_, _> = oauth.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let config = Config { properties: oauth, oauth_token_file: Some("/run/token".into()), ..good() };
+        config.validate().unwrap();
+        assert_eq!(config.to_client_config().get("ssl.endpoint.identification.algorithm"), Some("https"));
+        let wrong =
+            [Config { oauth_token_file: None, ..config.clone() }, Config { properties: BTreeMap::new(), ..config }];
+        for config in wrong {
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.starts_with("setting `oauth_token_file`: "), "{error}");
+        }
     }
 
     #[test]

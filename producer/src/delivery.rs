@@ -3,12 +3,13 @@
 //! An [`InFlight`] travels with each message and comes back in the delivery callback. [`InFlight::decide`] is the only
 //! place where an event's fate is counted, and dropping it gives the room in the queue back.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 use crate::budget::{Budget, Permit};
 use crate::error::{DeliveryFailure, FailReason};
+use crate::oauth::{self, TokenFile};
 use crate::stats::Counters;
 
 /// Where an acknowledged event stands.
@@ -41,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
     pub(crate) counters: Counters,
     observer: Option<Box<Observer>>,
+    tokens: Option<TokenFile>,
     failure_log: EveryTenSeconds,
     error_log: EveryTenSeconds,
 }
@@ -52,11 +55,12 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(budget: Arc<Budget>, observer: Option<Box<Observer>>) -> Shared {
+    pub(crate) fn new(budget: Arc<Budget>, observer: Option<Box<Observer>>, tokens: Option<TokenFile>) -> Shared {
         Shared {
             budget,
             counters: Counters::default(),
             observer,
+            tokens,
             failure_log: EveryTenSeconds::new(),
             error_log: EveryTenSeconds::new(),
         }
@@ -141,6 +145,12 @@ impl ProducerContext for Context {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        oauth::answer(self.shared.tokens.as_ref())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {

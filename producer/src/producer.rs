@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::delivery::{Ack, Context, Delivery, Observer, Shared, shut_down};
 use crate::error::{DeliveryError, ProducerError, RejectReason, Rejected};
 use crate::headers::TraceParent;
+use crate::oauth::TokenFile;
 use crate::sender::{Message, Queued, Sender, Wait};
 use crate::size::Size;
 use crate::stats::{Report, Stats};
@@ -65,7 +66,11 @@ impl Producer {
     fn start(config: Config, observer: Option<Box<Observer>>) -> Result<Producer, ProducerError> {
         config.validate()?;
         let client_config = config.to_client_config();
-        let shared = Arc::new(Shared::new(Budget::new(config.queue_events, config.queue_bytes), observer));
+        let shared = Arc::new(Shared::new(
+            Budget::new(config.queue_events, config.queue_bytes),
+            observer,
+            config.oauth_token_file.map(TokenFile::new),
+        ));
         let context = Context::new(Arc::clone(&shared));
         let client = ThreadedProducer::from_config_and_context(&client_config, context).map_err(client_error)?;
         let stamp = ProducerStamp { id: config.producer_id.unwrap_or_else(host_name), epoch: next_epoch(), seq: 1 };

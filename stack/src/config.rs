@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::state::{Credentials, State};
 
 /// The users file that belongs to the store; the placeholders are filled in per stack.
@@ -22,6 +24,68 @@ const HOST_USER: &str = "\
       </grants>
     </default>
 ";
+
+/// A further listener of Kafka.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct KafkaListener {
+    /// What it is called: capital letters only, not `PLAINTEXT` and not `CONTROLLER`.
+    pub name: String,
+    /// `SSL` or `SASL_SSL`.
+    pub protocol: String,
+    /// Kafka's settings of a listener without `listener.name.NAME.` in front, such as `ssl.keystore.key`. Values may have several lines.
+    pub settings: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for KafkaListener {
+    /// Values may be keys and passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaListener")
+            .field("name", &self.name)
+            .field("protocol", &self.protocol)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KafkaListener {
+    /// # Errors
+    /// What is wrong with its name or protocol.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let is_plain = !self.name.is_empty() && self.name.bytes().all(|byte| byte.is_ascii_uppercase());
+        if !is_plain || ["PLAINTEXT", "CONTROLLER"].contains(&self.name.as_str()) {
+            return Err(format!(
+                "a Kafka listener can't be called {:?}: capital letters, no name of Kafka's own",
+                self.name
+            ));
+        }
+        if !["SSL", "SASL_SSL"].contains(&self.protocol.as_str()) {
+            return Err(format!("the Kafka listener {} can't speak {:?}: SSL or SASL_SSL", self.name, self.protocol));
+        }
+        Ok(())
+    }
+}
+
+/// The lines of `server.properties` for further listeners, behind those of [`server_properties`], which they replace in part: Kafka takes a
+/// key's last line.
+pub(crate) fn listener_properties(plain: u16, controller: u16, listeners: &[(&KafkaListener, u16)]) -> String {
+    let mut all = format!("PLAINTEXT://127.0.0.1:{plain}");
+    let mut protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
+    let mut settings = String::new();
+    // Writing to a String cannot fail.
+    for (listener, port) in listeners {
+        let KafkaListener { name, protocol, .. } = listener;
+        let _ = write!(all, ",{name}://127.0.0.1:{port}");
+        let _ = write!(protocols, ",{name}:{protocol}");
+        for (key, value) in &listener.settings {
+            let _ = writeln!(settings, "listener.name.{}.{key}={}", name.to_lowercase(), properties_value(value));
+        }
+    }
+    format!(
+        "listeners={all},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners={all}\n\
+         listener.security.protocol.map={protocols}\n\
+         {settings}"
+    )
+}
 
 /// Kafka's `server.properties`: one node that is broker and controller, tuned to start quickly.
 /// Source of the figures: measured starts on two cores (stock settings need 3.7 s, these 0.6 s).
@@ -55,6 +119,10 @@ background.threads=2
 broker.heartbeat.interval.ms=200
 broker.session.timeout.ms=3000
 log.cleaner.dedupe.buffer.size=8388608
+group.consumer.min.session.timeout.ms=1000
+group.consumer.session.timeout.ms=10000
+group.consumer.min.heartbeat.interval.ms=200
+group.consumer.heartbeat.interval.ms=1000
 ",
     );
     text
@@ -64,9 +132,9 @@ log.cleaner.dedupe.buffer.size=8388608
 /// together share the partitions from the first record on. Otherwise who comes second waits for the first one's next heartbeat.
 pub(crate) const WAIT_FOR_MEMBERS: &str = "group.initial.rebalance.delay.ms=300\n";
 
-/// In a properties file a backslash escapes.
+/// In a properties file a backslash escapes, and a line's end ends the value.
 fn properties_value(value: &str) -> String {
-    value.replace('\\', "\\\\")
+    value.replace('\\', "\\\\").replace('\n', "\\n")
 }
 
 /// ClickHouse's configuration file. `memory` is the server's limit in bytes.
@@ -186,6 +254,24 @@ mod tests {
         assert!(text.contains("auto.create.topics.enable=false\n"));
         assert!(!text.contains("0.0.0.0"));
         assert!(text.lines().all(|line| line.split_once('=').is_some_and(|(key, _)| key == key.trim())));
+    }
+
+    #[test]
+    fn further_listeners_are_on_loopback_and_keep_their_lines_together() {
+        let settings = vec![("ssl.keystore.key".to_owned(), "-----BEGIN\nabc\n".to_owned())];
+        let one = KafkaListener { name: "TLS".into(), protocol: "SSL".into(), settings };
+        one.check().unwrap();
+        let text = listener_properties(20_001, 20_002, &[(&one, 20_003)]);
+        assert!(
+            text.contains("listeners=PLAINTEXT://127.0.0.1:20001,TLS://127.0.0.1:20003,CONTROLLER://127.0.0.1:20002\n")
+        );
+        assert!(text.contains("listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL\n"));
+        assert!(text.contains("listener.name.tls.ssl.keystore.key=-----BEGIN\\nabc\\n\n"), "{text}");
+        for (name, protocol) in [("", "SSL"), ("tls", "SSL"), ("CONTROLLER", "SSL"), ("TLS", "PLAINTEXT")] {
+            let wrong = KafkaListener { name: name.into(), protocol: protocol.into(), settings: Vec::new() };
+            assert!(wrong.check().is_err(), "{name} {protocol}");
+        }
+        assert!(!format!("{one:?}").contains("abc"));
     }
 
     #[test]

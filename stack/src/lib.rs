@@ -38,6 +38,7 @@ mod state;
 mod supervisor;
 
 pub use answers::{clickhouse_answers, kafka_answers};
+pub use config::KafkaListener;
 pub use detached::{Status, down, find, list, status};
 pub use error::{InstallError, StackError};
 pub use hook::{bound, hook};

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::KafkaListener;
 use crate::install::Servers;
 use crate::state::{ServerKind, State};
 
 /// Goes up with every change, so that an executable left from an older build is refused with a clear message.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The first line: what to start.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Spec {
     pub(crate) version: u32,
     pub(crate) name: String,
@@ -22,6 +23,9 @@ pub(crate) struct Spec {
     pub(crate) throughput: bool,
     /// ClickHouse's memory limit in bytes.
     pub(crate) clickhouse_memory: u64,
+    pub(crate) kafka_listeners: Vec<KafkaListener>,
+    /// User and password, written into Kafka's storage when it is formatted.
+    pub(crate) kafka_scram_users: Vec<(String, String)>,
     pub(crate) servers: Servers,
 }
 

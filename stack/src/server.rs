@@ -137,9 +137,13 @@ impl Servers {
             .map_err(|e| StackError::Io { what: format!("signal {}", server.name()), source: io::Error::from(e) })
     }
 
-    /// Lays out a fresh Kafka data folder from the template, as `StorageTool format` would, with ids of its own.
-    pub(crate) fn format_kafka(&self) -> Result<(), StackError> {
+    /// Lays out a fresh Kafka data folder from the template, as `StorageTool format` would, with ids of its own. With users, the tool itself does
+    /// it: it derives their keys. `server.properties` must be there.
+    pub(crate) fn format_kafka(&self, scram_users: &[(String, String)]) -> Result<(), StackError> {
         let data = self.dir.join("kafka");
+        if !scram_users.is_empty() {
+            return self.format_kafka_with(scram_users);
+        }
         fs::create_dir_all(&data).tried("create", &data)?;
         let (from, to) =
             (self.installed.kafka_template.join("bootstrap.checkpoint"), data.join("bootstrap.checkpoint"));
@@ -152,6 +156,27 @@ impl Servers {
     }
 }
 
+impl Servers {
+    fn format_kafka_with(&self, scram_users: &[(String, String)]) -> Result<(), StackError> {
+        let id = random::kafka_uuid().tried("make an id for", &self.dir)?;
+        let mut command = java_command(&self.installed);
+        command.args(["-Xmx128m", "-XX:TieredStopAtLevel=1"]).args(install::KAFKA_JVM_FLAGS);
+        command.arg("-cp").arg(&self.installed.kafka_class_path);
+        command.args(["kafka.tools.StorageTool", "format", "-t", &id, "-c"]).arg(self.dir.join("server.properties"));
+        for (user, password) in scram_users {
+            command.arg("--add-scram").arg(format!("SCRAM-SHA-512=[name={user},password={password}]"));
+        }
+        command.current_dir(&self.dir).stdin(Stdio::null());
+        let output =
+            command.output().map_err(|source| StackError::Io { what: "start Kafka's storage tool".into(), source })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(StackError::Failed(format!("Kafka's storage can't be formatted ({}): {}", output.status, said.trim_end())))
+    }
+}
+
 impl Drop for Servers {
     fn drop(&mut self) {
         self.kill_all();
@@ -160,10 +185,7 @@ impl Drop for Servers {
 
 /// The Java command for Kafka. Without `throughput` it starts quicker and stays smaller; with it, the JIT compiles fully.
 fn kafka_command(installed: &install::Servers, properties: &Path, throughput: bool) -> Command {
-    let mut command = bound_command(Path::new(SELF), &installed.java);
-    for name in ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH", "KAFKA_OPTS"] {
-        command.env_remove(name);
-    }
+    let mut command = java_command(installed);
     if throughput {
         command.args(["-Xms128m", "-Xmx512m"]);
     } else {
@@ -176,6 +198,15 @@ fn kafka_command(installed: &install::Servers, properties: &Path, throughput: bo
         command.arg(format!("-Djava.io.tmpdir={}", dir.display()));
     }
     command.arg("-cp").arg(&installed.kafka_class_path).arg("kafka.Kafka").arg(properties);
+    command
+}
+
+/// Java, with nothing from this process's environment.
+fn java_command(installed: &install::Servers) -> Command {
+    let mut command = bound_command(Path::new(SELF), &installed.java);
+    for name in ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH", "KAFKA_OPTS"] {
+        command.env_remove(name);
+    }
     command
 }
 

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::claim::check_name;
+use crate::config::KafkaListener;
 use crate::error::{StackError, Tried as _};
 use crate::hook::{PROCESS_NAME, SUPERVISE, executable, remove_folder};
 use crate::install::{cache_dir, ensure_servers};
@@ -29,6 +30,10 @@ pub struct Options {
     pub throughput: bool,
     /// ClickHouse's memory limit in bytes; 6 GiB by default.
     pub clickhouse_memory: u64,
+    /// Further listeners of Kafka on loopback, beside the plaintext one that brokers and tools use.
+    pub kafka_listeners: Vec<KafkaListener>,
+    /// Users and passwords for listeners with SCRAM-SHA-512.
+    pub kafka_scram_users: Vec<(String, String)>,
     /// The executable that plays the supervisor. By default `AUDITSTREAM_STACK_EXE`, else this one when it called
     /// [`hook`](crate::hook()), else an `auditstream-stack` beside it or in the two folders above.
     pub exe: Option<PathBuf>,
@@ -36,7 +41,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { name: String::new(), dir: None, throughput: false, clickhouse_memory: 6 << 30, exe: None }
+        Self {
+            name: String::new(),
+            dir: None,
+            throughput: false,
+            clickhouse_memory: 6 << 30,
+            kafka_listeners: Vec::new(),
+            kafka_scram_users: Vec::new(),
+            exe: None,
+        }
     }
 }
 
@@ -84,6 +97,7 @@ impl Stack {
             options.name
         };
         check_name(&name)?;
+        options.kafka_listeners.iter().try_for_each(|listener| listener.check().map_err(StackError::Failed))?;
         let servers = ensure_servers(progress)?;
         let root = root()?;
         let dir = match options.dir {
@@ -98,6 +112,8 @@ impl Stack {
             root,
             throughput: options.throughput,
             clickhouse_memory: options.clickhouse_memory,
+            kafka_listeners: options.kafka_listeners,
+            kafka_scram_users: options.kafka_scram_users,
             servers,
         };
         let (link, start) = Link::open(&exe, &spec)?;
@@ -110,6 +126,12 @@ impl Stack {
     #[must_use]
     pub fn kafka_bootstrap(&self) -> &str {
         &self.start.kafka_bootstrap
+    }
+
+    /// The port on 127.0.0.1 of one of [`Options::kafka_listeners`].
+    #[must_use]
+    pub fn kafka_listener_port(&self, name: &str) -> Option<u16> {
+        self.start.kafka_listener_ports.get(name).copied()
     }
 
     /// `http://127.0.0.1:PORT`.

@@ -1,5 +1,6 @@
 //! What is known of a running stack: `stack.json` in its folder, and what the supervisor answers.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -119,6 +120,9 @@ pub struct State {
     pub kafka_bootstrap: String,
     /// Kafka's port.
     pub kafka_port: u16,
+    /// Ports of the further listeners, by name.
+    #[serde(default)]
+    pub kafka_listener_ports: BTreeMap<String, u16>,
     /// The KRaft controller's port.
     pub kafka_controller_port: u16,
     /// Kafka's process while it runs.

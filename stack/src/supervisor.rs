@@ -5,6 +5,7 @@
 //! servers are bound to this process by the kernel, so even kill -9 of the supervisor leaves no server.
 //! Everything that starts a process happens on the main thread, because that bond is to a thread.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Stdin, Write as _};
 use std::sync::Arc;
@@ -102,6 +103,7 @@ impl Supervisor {
             throughput: spec.throughput,
             kafka_bootstrap: String::new(),
             kafka_port: 0,
+            kafka_listener_ports: BTreeMap::new(),
             kafka_controller_port: 0,
             kafka_pid: None,
             clickhouse_url: String::new(),
@@ -227,12 +229,22 @@ impl Supervisor {
         self.state.clickhouse_http_port = http;
         self.state.clickhouse_tcp_port = tcp;
         self.state.clickhouse_url = format!("http://127.0.0.1:{http}");
-        self.servers.format_kafka()?;
         let mut properties = config::server_properties(&dir.join("kafka"), kafka, controller);
         if self.spec.throughput {
             properties.push_str(config::WAIT_FOR_MEMBERS);
         }
+        if !self.spec.kafka_listeners.is_empty() {
+            let mut listeners = Vec::new();
+            for listener in &self.spec.kafka_listeners {
+                let [port] = ports::pick::<1>().tried("find free ports for", &dir)?;
+                listeners.push((listener, port));
+            }
+            properties.push_str(&config::listener_properties(kafka, controller, &listeners));
+            self.state.kafka_listener_ports =
+                listeners.into_iter().map(|(listener, port)| (listener.name.clone(), port)).collect();
+        }
         write_private(&dir.join("server.properties"), &properties)?;
+        self.servers.format_kafka(&self.spec.kafka_scram_users)?;
         let clickhouse = config::clickhouse_config(&dir, http, tcp, self.spec.clickhouse_memory);
         write_private(&dir.join("clickhouse.xml"), &clickhouse)?;
         let users = config::users_file(config::USERS_TEMPLATE, &self.state.users).map_err(StackError::Failed)?;

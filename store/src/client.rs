@@ -7,6 +7,7 @@ use clickhouse::{Client, RowOwned, RowRead};
 
 use crate::config::{Config, ConfigError};
 use crate::errors::CallError;
+use crate::tls;
 
 /// ClickHouse over HTTP, with one pool of connections. Cheap to clone.
 #[derive(Clone)]
@@ -16,6 +17,7 @@ pub struct Store {
 
 pub(crate) struct Inner {
     pub(crate) client: Client,
+    pub(crate) url: String,
     pub(crate) database: String,
     pub(crate) user: String,
     pub(crate) insert_timeout: Duration,
@@ -39,7 +41,8 @@ impl Store {
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
         config.validate()?;
         let inner = Inner {
-            client: config.client(),
+            client: config.client()?,
+            url: config.url.clone(),
             database: config.database.clone(),
             user: config.user.clone(),
             insert_timeout: config.insert_timeout,
@@ -70,27 +73,39 @@ impl Store {
     /// The same with another limit.
     pub(crate) async fn execute_within(&self, sql: &str, limit: Duration) -> Result<(), CallError> {
         let query = self.inner.client.query_raw(sql);
-        within(limit, query.execute()).await
+        self.within(limit, query.execute()).await
     }
 
     /// All rows that `sql` answers.
     pub(crate) async fn fetch<T: RowOwned + RowRead>(&self, sql: &str) -> Result<Vec<T>, CallError> {
         let query = self.inner.client.query_raw(sql);
-        within(self.inner.query_timeout, query.fetch_all()).await
+        self.within(self.inner.query_timeout, query.fetch_all()).await
     }
 
     /// The one row that `sql` answers.
     pub(crate) async fn fetch_one<T: RowOwned + RowRead>(&self, sql: &str) -> Result<T, CallError> {
         let query = self.inner.client.query_raw(sql);
-        within(self.inner.query_timeout, query.fetch_one()).await
+        self.within(self.inner.query_timeout, query.fetch_one()).await
     }
-}
 
-/// Dropping the call at the limit closes its connection.
-async fn within<T>(limit: Duration, call: impl Future<Output = clickhouse::error::Result<T>>) -> Result<T, CallError> {
-    match tokio::time::timeout(limit, call).await {
-        Ok(result) => result.map_err(|error| CallError::new(&error, limit)),
-        Err(_) => Err(CallError::timed_out(limit)),
+    /// Dropping the call at the limit closes its connection.
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = clickhouse::error::Result<T>>,
+    ) -> Result<T, CallError> {
+        match tokio::time::timeout(limit, call).await {
+            Ok(result) => result.map_err(|error| self.call_error(&error, limit)),
+            Err(_) => Err(CallError::timed_out(limit)),
+        }
+    }
+
+    /// What `error`, met while waiting at most `limit`, means.
+    pub(crate) fn call_error(&self, error: &clickhouse::error::Error, limit: Duration) -> CallError {
+        match tls::refusal(error, &self.inner.url) {
+            Some(message) => CallError::halt(message),
+            None => CallError::new(error, limit),
+        }
     }
 }
 

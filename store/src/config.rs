@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use clickhouse::{Client, Compression};
 
+use crate::tls::{self, Tls};
+
 /// Where ClickHouse is, as whom to speak to it, and how long to wait.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `http://HOST:PORT`, nothing behind it.
+    /// `http://HOST:PORT` or `https://HOST:PORT`, nothing behind it.
     pub url: String,
+    /// How `https` is spoken: whom to trust, which certificate to show.
+    pub tls: Tls,
     /// The database that holds the tables: a letter, then letters, digits and `_`.
     pub database: String,
     /// User name.
@@ -76,6 +80,11 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut problems = Vec::new();
         problems.extend(url_problem(&self.url).map(|problem| format!("url: {problem}")));
+        if self.is_https() {
+            problems.extend(tls::client_config(&self.tls).err());
+        } else if self.tls != Tls::default() {
+            problems.push("url: must start with https:// when certificates are named".to_owned());
+        }
         if !is_plain_name(&self.database) {
             problems.push("database: must be a letter, then at most 63 letters, digits or `_`".to_owned());
         }
@@ -97,13 +106,25 @@ impl Config {
     }
 
     /// A client for this configuration, without a default database and without compression: bodies are sent once, over a short way.
-    pub(crate) fn client(&self) -> Client {
-        Client::default()
+    ///
+    /// # Errors
+    /// A file of certificates can't be used.
+    pub(crate) fn client(&self) -> Result<Client, ConfigError> {
+        let client = if self.is_https() {
+            tls::client(&self.tls).map_err(|problem| ConfigError { problems: vec![problem] })?
+        } else {
+            Client::default()
+        };
+        Ok(client
             .with_url(&self.url)
             .with_user(&self.user)
             .with_password(self.password.expose())
             .with_compression(Compression::None)
-            .with_product_info("auditstream", env!("CARGO_PKG_VERSION"))
+            .with_product_info("auditstream", env!("CARGO_PKG_VERSION")))
+    }
+
+    fn is_https(&self) -> bool {
+        self.url.starts_with("https://")
     }
 }
 
@@ -115,12 +136,8 @@ fn is_plain_name(name: &str) -> bool {
 }
 
 fn url_problem(url: &str) -> Option<&'static str> {
-    let Some(rest) = url.strip_prefix("http://") else {
-        return Some(if url.starts_with("https://") {
-            "https is not built in; put a TLS-terminating proxy on this host in front"
-        } else {
-            "must start with http://"
-        });
+    let Some(rest) = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")) else {
+        return Some("must start with http:// or https://");
     };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.is_empty() {
@@ -149,6 +166,7 @@ mod tests {
     fn good() -> Config {
         Config {
             url: "http://127.0.0.1:8123".into(),
+            tls: Tls::default(),
             database: "audit".into(),
             user: "audit_ingest".into(),
             password: "hunter2".into(),
@@ -169,6 +187,7 @@ mod tests {
     fn every_wrong_field_is_named_at_once() {
         let wrong = Config {
             url: "ftp://x".into(),
+            tls: Tls { ca_location: Some("/nowhere".into()), ..Tls::default() },
             database: "au dit".into(),
             user: String::new(),
             password: "a\nb".into(),
@@ -178,7 +197,7 @@ mod tests {
         let error = wrong.validate().unwrap_err();
         let fields: Vec<_> =
             error.problems.iter().map(|problem| problem.split(':').next().unwrap().to_owned()).collect();
-        assert_eq!(fields, ["url", "database", "user", "password", "insert_timeout", "query_timeout"]);
+        assert_eq!(fields, ["url", "url", "database", "user", "password", "insert_timeout", "query_timeout"]);
     }
 
     #[test]
@@ -186,7 +205,8 @@ mod tests {
         for url in [
             "",
             "http://",
-            "https://x",
+            "https://",
+            "https://x/path",
             "http://u:p@x",
             "http://x/path",
             "http://x?database=y",

@@ -81,7 +81,7 @@ impl Store {
             Ok(Err(error)) => Err(error),
             Err(_) => Err(Error::TimedOut),
         };
-        match result.map_err(|error| CallError::new(&error, limit)) {
+        match result.map_err(|error| self.call_error(&error, limit)) {
             Err(error) if error.class == ErrorClass::Bisect => Err(self.not_the_table(error).await),
             other => other,
         }
@@ -123,7 +123,7 @@ impl Store {
         };
         match tokio::time::timeout(limit, work).await {
             Ok(result) => result.map_err(|error| {
-                let error = CallError::new(&error, limit);
+                let error = self.call_error(&error, limit);
                 // The rows are made by this program for its own table: what does not fit is the table.
                 if error.class == ErrorClass::Bisect { CallError { class: ErrorClass::Halt, ..error } } else { error }
             }),

@@ -27,6 +27,7 @@ mod rows;
 mod shape;
 #[cfg(test)]
 mod testing;
+mod tls;
 
 pub use bisect::{MAX_REFUSED, RefusedRow};
 pub use body::{EventBody, event_body};
@@ -41,3 +42,4 @@ pub use queries::{Gap, PartitionTotals, StoreStats};
 pub use roles::{ROLES, Role, RolesOutcome, local_users_xml, roles_sql};
 pub use rows::{DeadLetterRow, LedgerRow};
 pub use shape::ShapeError;
+pub use tls::Tls;

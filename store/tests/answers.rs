@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 fn store(address: SocketAddr) -> Store {
     let config = Config {
         url: format!("http://{address}"),
+        tls: auditstream_store::Tls::default(),
         database: "audit".into(),
         user: "u".into(),
         password: "p".into(),

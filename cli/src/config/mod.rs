@@ -148,7 +148,35 @@ mod tests {
                 "[kafka.properties]\n\"group.id\" = \"x\"",
                 "kafka.properties.group.id (file): has its own key, consumer.group_id",
             ),
-            ("[clickhouse]\nurl = \"https://x\"", "clickhouse.url (file): https is not built in"),
+            ("[clickhouse]\nurl = \"ftp://x\"", "clickhouse.url (file): must start with http:// or https://"),
+            (
+                "[clickhouse]\nurl = \"https://x\"\nca_location = \"/nowhere\"",
+                "clickhouse.ca_location (file): can't use /nowhere",
+            ),
+            (
+                "[kafka]\nsecurity_protocol = \"sasl_ssl\"\nsasl_mechanism = \"OAUTHBEARER\"",
+                "kafka.sasl_oauth_token_file: must be set when kafka.sasl_mechanism is \"OAUTHBEARER\"",
+            ),
+            (
+                "[kafka]\nsecurity_protocol = \"sasl_ssl\"\nsasl_mechanism = \"OAUTHBEARER\"\nsasl_username = \"x\"",
+                "kafka.sasl_username (file): has no use when kafka.sasl_mechanism is \"OAUTHBEARER\"",
+            ),
+            (
+                "[kafka]\nssl_certificate_location = \"/x\"",
+                "kafka.ssl_certificate_location (file): has no use when kafka.security_protocol is \"plaintext\"",
+            ),
+            (
+                "[kafka]\nsecurity_protocol = \"ssl\"\nssl_certificate_location = \"/x\"",
+                "kafka.ssl_key_location: must be set with kafka.ssl_certificate_location",
+            ),
+            (
+                "[kafka.properties]\n\"ssl.endpoint.identification.algorithm\" = \"none\"",
+                "kafka.properties.ssl.endpoint.identification.algorithm (file): can't be changed",
+            ),
+            (
+                "[consumer]\ngroup_protocol = \"consumer\"\n[kafka.properties]\n\"session.timeout.ms\" = 6000",
+                "kafka.properties.session.timeout.ms (file): has no use when consumer.group_protocol is \"consumer\"",
+            ),
             (
                 "[clickhouse]\npassword = \"a\"\npassword_file = \"/nowhere\"",
                 "clickhouse.password_file (file): is set together",
@@ -172,7 +200,7 @@ mod tests {
         let secret = folder.path().join("secret");
         std::fs::write(&secret, "hunter2\n").unwrap();
         let file = format!(
-            "[kafka]\nsecurity_protocol = \"SASL_SSL\"\nsasl_mechanism = \"SCRAM-SHA-512\"\nsasl_username = \"u\"\nsasl_password_file = {secret:?}\nssl_ca_location = \"/ca.pem\"\n[kafka.properties]\n\"socket.timeout.ms\" = 5000\n"
+            "[kafka]\nsecurity_protocol = \"SASL_SSL\"\nsasl_mechanism = \"SCRAM-SHA-512\"\nsasl_username = \"u\"\nsasl_password_file = {secret:?}\nssl_ca_location = \"/ca.pem\"\nssl_certificate_location = \"/me.pem\"\nssl_key_location = \"/key.pem\"\nssl_key_password_file = {secret:?}\n[kafka.properties]\n\"socket.timeout.ms\" = 5000\n"
         );
         let settings = settings(&file).unwrap();
         let properties = settings.client_properties();
@@ -186,7 +214,10 @@ mod tests {
                 "sasl.username=u",
                 "security.protocol=sasl_ssl",
                 "socket.timeout.ms=5000",
-                "ssl.ca.location=/ca.pem"
+                "ssl.ca.location=/ca.pem",
+                "ssl.certificate.location=/me.pem",
+                "ssl.key.location=/key.pem",
+                "ssl.key.password=hunter2"
             ]
         );
         assert!(!format!("{settings:?}").contains("hunter2"));
@@ -206,8 +237,23 @@ mod tests {
     }
 
     #[test]
+    fn tokens_and_membership_reach_the_worker() {
+        let file = "[kafka]\nsecurity_protocol = \"sasl_ssl\"\nsasl_mechanism = \"oauthbearer\"\nsasl_oauth_token_file = \"/run/token\"\n\
+                    [consumer]\ngroup_instance_id = \"worker-0\"\ngroup_protocol = \"consumer\"\n";
+        let ours = settings(file).unwrap();
+        let worker = ours.worker().unwrap();
+        assert_eq!(worker.kafka_properties["sasl.mechanism"], "OAUTHBEARER");
+        assert_eq!(worker.oauth_token_file.as_deref(), Some(Path::new("/run/token")));
+        assert_eq!(ours.producer().oauth_token_file, worker.oauth_token_file);
+        assert_eq!(worker.group_instance_id.as_deref(), Some("worker-0"));
+        assert_eq!(worker.group_protocol, auditstream_consumer::GroupProtocol::Consumer);
+        let default = settings("[consumer]\ngroup_instance_id = \"\"").unwrap().worker().unwrap();
+        assert_eq!((default.group_instance_id, default.group_protocol.as_str()), (None, "classic"));
+    }
+
+    #[test]
     fn what_is_shown_is_toml_again_and_holds_no_secret() {
-        let file = "[clickhouse]\npassword = \"hunter2\"\n[kafka.properties]\n\"ssl.key.password\" = \"hunter3\"\n\"socket.timeout.ms\" = 7\n";
+        let file = "[clickhouse]\npassword = \"hunter2\"\n[kafka.properties]\n\"ssl.keystore.password\" = \"hunter3\"\n\"socket.timeout.ms\" = 7\n";
         let raw = Raw::read(Some(file), std::iter::empty());
         let shown = show::effective(&raw);
         assert!(!shown.contains("hunter"), "{shown}");

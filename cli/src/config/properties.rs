@@ -1,5 +1,7 @@
 //! `[kafka.properties]`: what is passed through to librdkafka, and what is not the user's to set there.
 
+use auditstream_producer::security;
+
 /// Properties that have a key of their own.
 const OWN_KEY: &[(&str, &str)] = &[
     ("bootstrap.servers", "kafka.bootstrap_servers"),
@@ -10,6 +12,15 @@ const OWN_KEY: &[(&str, &str)] = &[
     ("sasl.username", "kafka.sasl_username"),
     ("sasl.password", "kafka.sasl_password"),
     ("ssl.ca.location", "kafka.ssl_ca_location"),
+    ("ssl.certificate.location", "kafka.ssl_certificate_location"),
+    ("ssl.key.location", "kafka.ssl_key_location"),
+    ("ssl.key.password", "kafka.ssl_key_password"),
+    ("sasl.oauthbearer.method", "kafka.sasl_oauth_token_file"),
+    ("sasl.oauthbearer.config", "kafka.sasl_oauth_token_file"),
+    ("enable.sasl.oauthbearer.unsecure.jwt", "kafka.sasl_oauth_token_file"),
+    ("group.instance.id", "consumer.group_instance_id"),
+    ("group.protocol", "consumer.group_protocol"),
+    ("group.remote.assignor", "consumer.group_protocol"),
     ("group.id", "consumer.group_id"),
     ("compression.codec", "producer.compression"),
     ("compression.type", "producer.compression"),
@@ -46,6 +57,9 @@ const PROMISE: &[&str] = &[
 pub(crate) fn refusal(name: &str) -> Option<String> {
     if let Some((_, key)) = OWN_KEY.iter().find(|(property, _)| *property == name) {
         return Some(format!("has its own key, {key}"));
+    }
+    if security::FIXED.contains(&name) {
+        return Some("can't be changed: who speaks TLS checks the broker's certificate and its host name".to_owned());
     }
     PROMISE.contains(&name).then(|| "is set by auditstream and can't be changed: delivery rests on it".to_owned())
 }

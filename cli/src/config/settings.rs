@@ -4,16 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use auditstream_consumer::Telemetry;
+use auditstream_consumer::{CLASSIC_ONLY, GroupProtocol, Telemetry};
 use auditstream_producer::Compression;
 use auditstream_schemas::registry::{Registry, RegistryConfig};
 use auditstream_schemas::{AUDIT_EVENT_V1, Framing, Schemas, WriterId};
-use auditstream_store::Secret;
+use auditstream_store::{Secret, Tls};
 
 use super::keys::{self, Default as KeyDefault, PROPERTIES};
 use super::properties;
@@ -45,6 +45,8 @@ pub(crate) struct Kafka {
     pub(crate) dead_letter_topic: String,
     /// librdkafka's settings for every client but `bootstrap.servers`: security, and what the user passes through.
     pub(crate) properties: BTreeMap<String, String>,
+    /// For `OAUTHBEARER` only.
+    pub(crate) oauth_token_file: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Kafka {
@@ -55,6 +57,7 @@ impl std::fmt::Debug for Kafka {
             .field("topic", &self.topic)
             .field("dead_letter_topic", &self.dead_letter_topic)
             .field("properties", &self.properties.keys().collect::<Vec<_>>())
+            .field("oauth_token_file", &self.oauth_token_file)
             .finish()
     }
 }
@@ -63,6 +66,7 @@ impl std::fmt::Debug for Kafka {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClickHouse {
     pub(crate) url: String,
+    pub(crate) tls: Tls,
     pub(crate) database: String,
     pub(crate) user: String,
     pub(crate) password: Secret,
@@ -84,6 +88,8 @@ pub(crate) struct Producer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Consumer {
     pub(crate) group_id: String,
+    pub(crate) group_instance_id: Option<String>,
+    pub(crate) group_protocol: GroupProtocol,
     pub(crate) worker_id: Option<String>,
     pub(crate) batch_min_rows: usize,
     pub(crate) batch_max_rows: usize,
@@ -111,6 +117,11 @@ impl Settings {
             kafka: check.kafka(),
             clickhouse: ClickHouse {
                 url: check.text("clickhouse.url"),
+                tls: Tls {
+                    ca_location: check.path("clickhouse.ca_location"),
+                    certificate_location: check.path("clickhouse.certificate_location"),
+                    key_location: check.path("clickhouse.key_location"),
+                },
                 database: check.text("clickhouse.database"),
                 user: check.text("clickhouse.user"),
                 password: check.secret("clickhouse.password").unwrap_or_default(),
@@ -133,6 +144,8 @@ impl Settings {
             },
             consumer: Consumer {
                 group_id: check.text("consumer.group_id"),
+                group_instance_id: check.optional("consumer.group_instance_id").filter(|id| !id.is_empty()),
+                group_protocol: check.group_protocol(),
                 worker_id: check.optional("consumer.worker_id"),
                 batch_min_rows: check.size("consumer.batch_min_rows"),
                 batch_max_rows: check.size("consumer.batch_max_rows"),
@@ -181,6 +194,7 @@ impl Settings {
     pub(crate) fn store(&self) -> auditstream_store::Config {
         auditstream_store::Config {
             url: self.clickhouse.url.clone(),
+            tls: self.clickhouse.tls.clone(),
             database: self.clickhouse.database.clone(),
             user: self.clickhouse.user.clone(),
             password: self.clickhouse.password.clone(),
@@ -201,6 +215,7 @@ impl Settings {
             linger: self.producer.linger,
             delivery_timeout: self.producer.delivery_timeout,
             client_id: "auditstream-publish".to_owned(),
+            oauth_token_file: self.kafka.oauth_token_file.clone(),
             properties: self.kafka.properties.clone(),
             ..auditstream_producer::Config::default()
         }
@@ -214,9 +229,12 @@ impl Settings {
         }
         Ok(auditstream_consumer::Config {
             kafka_properties: self.client_properties(),
+            oauth_token_file: self.kafka.oauth_token_file.clone(),
             topic: self.kafka.topic.clone(),
             dead_letter_topic: self.kafka.dead_letter_topic.clone(),
             group_id: self.consumer.group_id.clone(),
+            group_instance_id: self.consumer.group_instance_id.clone(),
+            group_protocol: self.consumer.group_protocol,
             worker_id: self.consumer.worker_id.clone().unwrap_or_else(default_worker_id),
             batch_min_rows: self.consumer.batch_min_rows,
             batch_max_rows: self.consumer.batch_max_rows,
@@ -270,6 +288,10 @@ impl Checker<'_> {
                 KeyDefault::Integer(_) => None,
             },
         }
+    }
+
+    fn path(&self, path: &str) -> Option<PathBuf> {
+        self.optional(path).map(PathBuf::from)
     }
 
     fn text(&self, path: &str) -> String {
@@ -343,6 +365,22 @@ impl Checker<'_> {
         }
     }
 
+    fn group_protocol(&mut self) -> GroupProtocol {
+        if self.text("consumer.group_protocol") != "consumer" {
+            return GroupProtocol::Classic;
+        }
+        for (name, (_, origin)) in &self.raw.properties {
+            if CLASSIC_ONLY.contains(&name.as_str()) {
+                self.problems.push(Problem {
+                    path: format!("{PROPERTIES}.{name}"),
+                    message: "has no use when consumer.group_protocol is \"consumer\": the brokers set it".to_owned(),
+                    origin: origin.clone(),
+                });
+            }
+        }
+        GroupProtocol::Consumer
+    }
+
     fn kafka(&mut self) -> Kafka {
         let mut properties = BTreeMap::new();
         for (name, (value, origin)) in &self.raw.properties {
@@ -360,33 +398,49 @@ impl Checker<'_> {
             }
         }
         let protocol = self.text("kafka.security_protocol");
-        let sasl = protocol.starts_with("sasl");
+        let (sasl, tls) = (protocol.starts_with("sasl"), protocol.ends_with("ssl"));
         let password = self.secret("kafka.sasl_password");
         let mechanism = self.optional("kafka.sasl_mechanism");
         let username = self.optional("kafka.sasl_username");
-        let all = [
-            ("kafka.sasl_mechanism", mechanism.is_some()),
-            ("kafka.sasl_username", username.is_some()),
-            ("kafka.sasl_password", password.is_some()),
-        ];
-        for (path, set) in all {
-            if sasl && !set {
-                self.problem(path, format!("must be set when kafka.security_protocol is \"{protocol}\""));
-            } else if !sasl && set {
-                self.problem(path, format!("has no use when kafka.security_protocol is \"{protocol}\""));
-            }
-        }
+        let oauth_token_file = self.path("kafka.sasl_oauth_token_file");
+        let oauth = sasl && mechanism.as_deref() == Some("OAUTHBEARER");
+        let by_protocol = format!("kafka.security_protocol is \"{protocol}\"");
+        let by_mechanism = format!("kafka.sasl_mechanism is \"{}\"", mechanism.as_deref().unwrap_or_default());
+        let because = if sasl && mechanism.is_some() { &by_mechanism } else { &by_protocol };
+        self.belongs("kafka.sasl_mechanism", mechanism.is_some(), sasl, &by_protocol);
+        self.belongs("kafka.sasl_username", username.is_some(), sasl && !oauth, because);
+        self.belongs("kafka.sasl_password", password.is_some(), sasl && !oauth, because);
+        self.belongs("kafka.sasl_oauth_token_file", oauth_token_file.is_some(), oauth, because);
         let ca = self.optional("kafka.ssl_ca_location");
-        if ca.is_some() && !protocol.ends_with("ssl") {
-            self.problem("kafka.ssl_ca_location", format!("has no use when kafka.security_protocol is \"{protocol}\""));
+        let certificate = self.optional("kafka.ssl_certificate_location");
+        let key = self.optional("kafka.ssl_key_location");
+        let key_password = self.secret("kafka.ssl_key_password");
+        for (path, set) in [
+            ("kafka.ssl_ca_location", ca.is_some()),
+            ("kafka.ssl_certificate_location", certificate.is_some()),
+            ("kafka.ssl_key_location", key.is_some()),
+            ("kafka.ssl_key_password", key_password.is_some()),
+        ] {
+            // What TLS may have it need not have.
+            self.belongs(path, set, tls && set, &by_protocol);
         }
-        let password = password.map(|secret| secret.expose().to_owned());
+        if tls && certificate.is_some() != key.is_some() {
+            let (missing, other) = if key.is_none() { ("key", "certificate") } else { ("certificate", "key") };
+            self.problem(
+                &format!("kafka.ssl_{missing}_location"),
+                format!("must be set with kafka.ssl_{other}_location"),
+            );
+        }
+        let exposed = |secret: Option<Secret>| secret.map(|secret| secret.expose().to_owned());
         let named = [
             ("security.protocol", (protocol != "plaintext").then_some(protocol)),
             ("sasl.mechanism", mechanism),
             ("sasl.username", username),
-            ("sasl.password", password),
+            ("sasl.password", exposed(password)),
             ("ssl.ca.location", ca),
+            ("ssl.certificate.location", certificate),
+            ("ssl.key.location", key),
+            ("ssl.key.password", exposed(key_password)),
         ];
         properties.extend(named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
         Kafka {
@@ -394,6 +448,16 @@ impl Checker<'_> {
             topic: self.text("kafka.topic"),
             dead_letter_topic: self.text("kafka.dead_letter_topic"),
             properties,
+            oauth_token_file,
+        }
+    }
+
+    /// Complains when a key is set that has no use, or is not set though it is needed, `because` of another one.
+    fn belongs(&mut self, path: &str, set: bool, needed: bool, because: &str) {
+        if needed && !set {
+            self.problem(path, format!("must be set when {because}"));
+        } else if set && !needed {
+            self.problem(path, format!("has no use when {because}"));
         }
     }
 }

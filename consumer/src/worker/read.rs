@@ -11,7 +11,7 @@ use crate::WorkerError;
 use crate::core::{Input, Now, Verdict};
 use crate::dead_letters::DeadLetter;
 use crate::fetch::Record;
-use crate::kafka::{is_out_of_range, needs_a_human};
+use crate::kafka::{Reader, is_out_of_range};
 
 /// Records taken in one turn: bounds how late completions and time are looked at.
 const RECORDS_PER_TURN: usize = 2_000;
@@ -24,7 +24,7 @@ impl Loop {
         let mut caught_up = false;
         while let Some(served) = self.reader.serve() {
             match served {
-                Err(error) => kafka_error(&error, &self.sink.topic, &self.group, &mut self.state.quiet)?,
+                Err(error) => kafka_error(&error, &self.reader, &self.group, &mut self.state.quiet)?,
                 // Dropping it would skip it for good.
                 Ok((partition, offset)) => {
                     return Err(WorkerError::Halted(format!(
@@ -42,7 +42,7 @@ impl Loop {
                 Some(Ok(record)) => record,
                 Some(Err(error)) => {
                     if !(is_out_of_range(&error) && self.offset_is_of_another_topic()?) {
-                        kafka_error(&error, &self.sink.topic, &self.group, &mut self.state.quiet)?;
+                        kafka_error(&error, &self.reader, &self.group, &mut self.state.quiet)?;
                     }
                     break;
                 }
@@ -53,17 +53,17 @@ impl Loop {
                 stale += 1;
                 continue;
             }
+            let timestamp_ms = record.timestamp_ms();
+            self.state.time_lag.read(partition, offset, timestamp_ms);
             if self.unknown.passes_over(partition, offset) {
                 self.unknown.passed_over(partition, record.payload(), &self.decoder, now);
                 continue;
             }
-            let timestamp_ms = record.timestamp_ms();
             let at = Position { partition, offset, timestamp_ms };
             let Some(verdict) = decode(&mut self.decoder, &record, at, &mut self.state.filling, &mut self.unknown, now)
             else {
                 continue;
             };
-            self.state.time_lag.read(partition, offset, timestamp_ms);
             let length = record.length();
             records += 1;
             bytes += length as u64;
@@ -116,8 +116,8 @@ fn decode(
     Some(verdict)
 }
 
-fn kafka_error(error: &KafkaError, topic: &str, group: &str, quiet: &mut LoopQuiet) -> Result<(), WorkerError> {
-    if let Some(why) = needs_a_human(error, topic, group) {
+fn kafka_error(error: &KafkaError, reader: &Reader, group: &str, quiet: &mut LoopQuiet) -> Result<(), WorkerError> {
+    if let Some(why) = reader.needs_a_human(error, group) {
         return Err(WorkerError::Halted(why));
     }
     if let Some(left_out) = quiet.allows(("read", "retry"), Instant::now()) {
