@@ -77,8 +77,6 @@ fn fault_20_registry_down_broken_and_slow_known_ids_flow_and_the_partition_waits
     const EACH: usize = 500;
     let fixture = Fixture::new(Options::light("registry-down").schema(KNOWN_ID));
     let registry = ScriptedRegistry::closed();
-    let mut worker = worker(&fixture, &registry);
-    worker.wait_ready();
     let first = fixture.next_event();
     // Known ones in front of it and behind it, on its own partition.
     send(&fixture, KNOWN, siblings(&fixture, &first, 3));
@@ -89,6 +87,9 @@ fn fault_20_registry_down_broken_and_slow_known_ids_flow_and_the_partition_waits
         waits.map(|record| (record.partition, record.offset)).unwrap()
     };
     send(&fixture, KNOWN, siblings(&fixture, &first, EACH));
+    // Started now, it fetches all of them at once: no pause keeps those behind from it.
+    let mut worker = worker(&fixture, &registry);
+    worker.wait_ready();
     let mut elsewhere = 0;
     let mut flow = |what: &str, worker: &mut Worker| {
         send(&fixture, KNOWN, events(&fixture, EACH));
