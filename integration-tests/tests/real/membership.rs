@@ -62,7 +62,8 @@ fn workers_join_leave_and_die_when_the_broker_shares_out() {
         wait_owning(worker, 3.0);
         wait_reading(worker, 2_000.0);
     }
-    let again = fixture.raw_rows() - fixture.admin().number("SELECT count() FROM events FINAL");
+    // In one query, because rows come in meanwhile.
+    let again = fixture.admin().number("SELECT count() - uniqExact(event_id) FROM events");
     assert_eq!(again, 0, "rows inserted twice though nobody died");
     // Who dies is missed when the broker's session timeout has passed.
     second.kill();
