@@ -72,8 +72,9 @@ impl Loop {
             },
             Action::Release(partitions) => {
                 self.fetched.forget(&partitions);
-                // librdkafka keeps the pause of a partition that comes back.
-                self.reader.resume(&self.unknown.released(&partitions)).map_err(WorkerError::Kafka)?;
+                self.unknown.released(&partitions);
+                // librdkafka keeps the pause of a partition that comes back: neither a wait for a schema nor a full worker may outlast the assignment.
+                self.reader.resume(&partitions).map_err(WorkerError::Kafka)?;
                 self.reader.release(&partitions).map_err(WorkerError::Kafka)?;
                 for &partition in &partitions {
                     self.metrics.lag.remove(&PartitionLabel { partition });
