@@ -13,7 +13,7 @@ use rdkafka::Message;
 use rdkafka::message::Headers as _;
 
 use super::traceparent::{self, TRACEPARENT};
-use super::{Identity, MAX_LINKS};
+use super::{Identity, MAX_LINKS, MAX_LOOKED_AT};
 use crate::core::BatchId;
 
 /// The steps of a batch that have spans.
@@ -41,6 +41,8 @@ pub(crate) struct BatchTrace {
     identity: Arc<Identity>,
     opened: Option<SystemTime>,
     links: Vec<SpanContext>,
+    /// Records whose headers were parsed.
+    looked_at: usize,
     /// From the seal on.
     span: Option<Span>,
     /// Of each step: attempts so far, and when the one under way began.
@@ -55,6 +57,7 @@ impl BatchTrace {
             identity,
             opened: None,
             links: Vec::new(),
+            looked_at: 0,
             span: None,
             steps: Default::default(),
             is_stored: false,
@@ -64,9 +67,10 @@ impl BatchTrace {
     /// Takes the producer's span out of a record of the batch, when it is a sampled one.
     pub(crate) fn record(&mut self, record: &impl Message) {
         self.opened.get_or_insert_with(SystemTime::now);
-        if self.links.len() >= MAX_LINKS {
+        if self.links.len() >= MAX_LINKS || self.looked_at >= MAX_LOOKED_AT {
             return;
         }
+        self.looked_at += 1;
         let Some(headers) = record.headers() else { return };
         let value = headers.iter().find(|header| header.key == TRACEPARENT).and_then(|header| header.value);
         let Some(producer) = value.and_then(traceparent::parse) else { return };
@@ -198,10 +202,24 @@ mod tests {
         OwnedMessage::new(None, None, "t".into(), Timestamp::NotAvailable, 0, 0, Some(headers))
     }
 
+    fn trace() -> BatchTrace {
+        let identity = Identity { topic: "t".into(), group: "g".into(), worker_id: "w".into() };
+        BatchTrace::new(SdkTracerProvider::builder().build().tracer("test"), Arc::new(identity))
+    }
+
+    #[test]
+    fn a_large_batch_is_looked_at_in_part() {
+        let mut trace = trace();
+        let plain = OwnedMessage::new(None, None, "t".into(), Timestamp::NotAvailable, 0, 0, None);
+        (1..MAX_LOOKED_AT).for_each(|_| trace.record(&plain));
+        trace.record(&record(1, "01"));
+        trace.record(&record(2, "01"));
+        assert_eq!(trace.links.len(), 1, "the last one that is looked at, and not the next");
+    }
+
     #[test]
     fn links_are_sampled_distinct_and_bounded() {
-        let identity = Identity { topic: "t".into(), group: "g".into(), worker_id: "w".into() };
-        let mut trace = BatchTrace::new(SdkTracerProvider::builder().build().tracer("test"), Arc::new(identity));
+        let mut trace = trace();
         trace.record(&OwnedMessage::new(None, None, "t".into(), Timestamp::NotAvailable, 0, 0, None));
         trace.record(&record(7, "00"));
         assert!(trace.links.is_empty(), "not sampled");

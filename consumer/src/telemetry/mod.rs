@@ -25,6 +25,9 @@ use crate::metrics::Metrics;
 
 /// Producers' spans that one batch is linked to, at most; the first ones.
 pub(crate) const MAX_LINKS: usize = 128;
+/// Records of a batch whose headers are looked at, at most; the first ones. Looking at those of every record takes a quarter more CPU time than the worker
+/// takes without traces.
+const MAX_LOOKED_AT: usize = 10_000;
 /// Longest time for one request to the collector.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is left in the queue is sent within this time when the worker ends, or dropped.

@@ -111,6 +111,7 @@ fn a_collector_that_is_away_or_never_answers_changes_nothing() {
     for (name, address) in [("traces-silent", silent.local_addr().unwrap()), ("traces-closed", closed)] {
         let fixture = Fixture::new(Options::heavy(name));
         let endpoint = format!("http://{address}");
+        let started = Instant::now();
         let worker = fixture.worker_with(&traced(&endpoint));
         worker.wait_ready();
         fixture.send(EVENTS);
@@ -126,7 +127,8 @@ fn a_collector_that_is_away_or_never_answers_changes_nothing() {
         fixture.wait_landed(Duration::from_secs(60));
         let log = worker.log();
         let lines = log.lines().filter(|line| line.contains("traces could not be sent")).count();
-        assert!((1..=2).contains(&lines), "{name}: {lines} lines in {log}");
+        let most = 1 + started.elapsed().as_secs() / 10;
+        assert!((1..=most).contains(&(lines as u64)), "{name}: {lines} lines, one in ten seconds is {most}: {log}");
         let asked = Instant::now();
         worker.terminate();
         assert_eq!(worker.wait(Duration::from_secs(40)), Some(0), "{name}");
