@@ -184,7 +184,7 @@ proptest! {
         }
         // What is good but not regular comes in a batch of its own.
         let mut rows = Vec::new();
-        for Decoded { batch, positions } in decoder.finish().unwrap() {
+        for Decoded { batch, positions, .. } in decoder.finish().unwrap() {
             let hashes = content_hash(&batch).unwrap();
             rows.extend(positions.iter().enumerate().map(|(row, at)| {
                 (at.offset, event_at(&batch, row), hashes.value(row).to_vec())

@@ -61,7 +61,7 @@ proptest! {
         prop_assert_eq!((decoder.rows(), decoder.bytes()), (2 * all.len(), bytes));
         let done = decoder.finish().unwrap();
         prop_assert_eq!((done.len(), decoder.rows(), decoder.bytes()), (2, 0, 0));
-        for Decoded { batch, positions } in done {
+        for Decoded { batch, positions, .. } in done {
             prop_assert_eq!(&batch.schema(), schemas.arrow_schema());
             prop_assert_eq!(positions.len(), all.len());
             let hashes = content_hash(&batch).unwrap();
