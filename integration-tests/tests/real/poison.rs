@@ -1,11 +1,11 @@
 //! Records that can't be stored: each is kept whole with its reason, and hurts no neighbour.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use auditstream_consumer::headers;
 use auditstream_integration_tests::poison::KINDS;
-use auditstream_integration_tests::{Fixture, Options, Record, Table, Value, wait_until};
+use auditstream_integration_tests::{FaultReport, Fixture, Options, Record, Table, Value, wait_until};
 
 const EACH: usize = 50;
 const GOOD_BETWEEN: u64 = 40;
@@ -27,6 +27,7 @@ fn some_headers(number: usize) -> Headers {
 
 #[test]
 fn five_hundred_records_of_ten_kinds_are_dead_letters_and_their_neighbours_land() {
+    let mut report = FaultReport::new("21 poison of ten kinds");
     let fixture = Fixture::new(Options::heavy("poison"));
     let workers = [fixture.worker(), fixture.worker()];
     workers.iter().for_each(|worker| worker.wait_ready());
@@ -42,12 +43,14 @@ fn five_hundred_records_of_ten_kinds_are_dead_letters_and_their_neighbours_land(
         let headers = some_headers(number);
         fixture.poison().send(key.as_deref(), value.as_deref(), &headers);
         sent.push((key, value, headers));
+        report.run();
     }
     recorder.finish();
     fixture.wait_landed(Duration::from_secs(90));
 
     let good = total as u64 * GOOD_BETWEEN;
     let verdict = fixture.verdict();
+    report.judged(&verdict);
     verdict.assert_clean(good + total as u64, total as u64);
     assert_eq!(verdict.repeated_dead_letters, 0, "{verdict}");
     let letters = check_topic(&fixture, &sent);
@@ -56,6 +59,10 @@ fn five_hundred_records_of_ten_kinds_are_dead_letters_and_their_neighbours_land(
     let counted: f64 =
         workers.iter().map(|worker| worker.metric("auditstream_consumer_dead_letters_total").unwrap()).sum();
     assert!((counted - total as f64).abs() < 0.5, "the workers counted {counted} dead letters");
+    for worker in &workers {
+        assert!(worker.rss_kib() < 256 * 1024, "worker {} has {} KiB resident", worker.name(), worker.rss_kib());
+    }
+    report.passed();
 }
 
 /// Each dead letter is its source record, whole, with the right position and reason; returns them by the source's position.
@@ -138,6 +145,7 @@ fn check_table(fixture: &Fixture, letters: &HashMap<(i32, i64), Record>) {
 fn rows_that_clickhouse_refuses_are_dead_letters_and_the_rest_of_their_batch_lands() {
     const EVENTS: u64 = 20_000;
     const REFUSED: u64 = 10;
+    let mut report = FaultReport::new("21 rows that ClickHouse refuses");
     let fixture = Fixture::new(Options::light("refused"));
     fixture.stop_merges();
     fixture.admin().run("ALTER TABLE events ADD CONSTRAINT no_such_name CHECK entity_name != 'refuse me'");
@@ -148,6 +156,7 @@ fn rows_that_clickhouse_refuses_are_dead_letters_and_the_rest_of_their_batch_lan
         if number % (EVENTS / REFUSED) == 7 {
             event.entity_name = Some("refuse me".to_owned());
             refused.push(event.event_id.to_string());
+            report.run();
         }
         recorder.record(event);
     }
@@ -156,6 +165,7 @@ fn rows_that_clickhouse_refuses_are_dead_letters_and_the_rest_of_their_batch_lan
     let worker = fixture.worker();
     fixture.wait_landed(Duration::from_secs(90));
     let verdict = fixture.verdict();
+    report.judged(&verdict);
     verdict.assert_clean(EVENTS, REFUSED);
     assert_eq!(verdict.raw_rows, verdict.rows, "what landed in parts landed once: {verdict}");
 
@@ -186,11 +196,13 @@ fn rows_that_clickhouse_refuses_are_dead_letters_and_the_rest_of_their_batch_lan
     assert_eq!(fixture.admin().number(rows), REFUSED);
     worker.terminate();
     assert_eq!(worker.wait(Duration::from_secs(40)), Some(0));
+    report.passed();
 }
 
 #[test]
 fn a_dead_letter_topic_that_refuses_holds_the_offset() {
     const EVENTS: u64 = 1_000;
+    let mut report = FaultReport::new("22 dead-letter topic refuses");
     let fixture = Fixture::new(Options::light("refusing-dlq"));
     // Too small for any dead letter.
     fixture.kafka().set_topic(&fixture.dead_letter_topic(), "max.message.bytes", "200");
@@ -211,6 +223,12 @@ fn a_dead_letter_topic_that_refuses_holds_the_offset() {
     assert!(fixture.verdict().lost > 0, "the oracle misses the record");
 
     fixture.kafka().set_topic(&fixture.dead_letter_topic(), "max.message.bytes", "1048588");
+    report.run();
+    let mended = Instant::now();
     fixture.wait_landed(Duration::from_secs(90));
-    fixture.verdict().assert_clean(EVENTS + 1, 1);
+    report.recovered(mended.elapsed());
+    let verdict = fixture.verdict();
+    report.judged(&verdict);
+    verdict.assert_clean(EVENTS + 1, 1);
+    report.passed();
 }

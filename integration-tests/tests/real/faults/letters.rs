@@ -1,4 +1,4 @@
-//! Row 22: the dead-letter topic is missing, full or refuses. The partition waits, its offset holds, the others go on.
+//! Row 22: the dead-letter topic is missing (that it refuses is in `poison`). The partition waits, its offset holds, the others go on.
 
 use std::time::Instant;
 
@@ -43,18 +43,5 @@ fn a_dead_letter_topic_that_is_missing_holds_the_offset() {
         "22 dead-letter topic missing",
         |fixture| fixture.kafka().delete_topic(&fixture.dead_letter_topic()),
         |fixture| fixture.kafka().create_topic(&fixture.dead_letter_topic(), 3),
-    );
-}
-
-#[test]
-fn a_dead_letter_topic_without_enough_replicas_holds_the_offset() {
-    let replicas = |fixture: &Fixture, least| {
-        fixture.kafka().set_topic(&fixture.dead_letter_topic(), "min.insync.replicas", least);
-    };
-    dead_letters_meet(
-        "full-dlq",
-        "22 dead-letter topic takes nothing",
-        |fixture| replicas(fixture, "2"),
-        |fixture| replicas(fixture, "1"),
     );
 }

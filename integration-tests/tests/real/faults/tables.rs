@@ -41,7 +41,6 @@ fn halts(fixture: &Fixture, row: &str, says: &str, change: impl Fn(bool)) {
 #[test]
 fn a_table_that_was_changed_halts() {
     let fixture = Fixture::new(Options::light("changed-table").short_sessions());
-    fixture.stop_merges();
     let alter = |spoil: &'static str, mend: &'static str| {
         let admin = fixture.admin();
         move |spoils| admin.run(&format!("ALTER TABLE events {} SETTINGS mutations_sync = 1", if spoils { spoil } else { mend }))
