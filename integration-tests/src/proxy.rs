@@ -160,12 +160,8 @@ fn serve(client: &TcpStream, shared: &Arc<Shared>) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let clone = |stream: &TcpStream| stream.try_clone().expect("a second handle");
     lock(&shared.connections).extend([clone(client), clone(&server)]);
-    let exchange = Arc::new(Exchange {
-        client: clone(client),
-        server,
-        answered: AtomicBool::new(true),
-        fault: Mutex::default(),
-    });
+    let exchange =
+        Arc::new(Exchange { client: clone(client), server, answered: AtomicBool::new(true), fault: Mutex::default() });
     let (forth, back, state) = (Arc::clone(&exchange), exchange, Arc::clone(shared));
     spawn("proxy-requests", move || {
         requests(&forth, &state);

@@ -28,15 +28,7 @@ impl FaultReport {
     /// For `fault`: its row in the list of faults, and in a few words what it is.
     #[must_use]
     pub fn new(fault: impl Into<String>) -> Self {
-        Self {
-            fault: fault.into(),
-            runs: 0,
-            events: 0,
-            lost: 0,
-            double: 0,
-            recovered: Duration::ZERO,
-            passed: false,
-        }
+        Self { fault: fault.into(), runs: 0, events: 0, lost: 0, double: 0, recovered: Duration::ZERO, passed: false }
     }
 
     /// The fault happened once more.

@@ -53,7 +53,7 @@ fn a_table_that_takes_nothing_for_a_while_is_waited_for() {
     };
     let disk = set("min_free_disk_bytes_to_perform_insert", "1000000000000000");
     refused(&fixture, "17 disk full (243)", "243", disk);
-    refused(&fixture, "17 read-only table", "242", set("table_readonly", "1"));
+    refused(&fixture, "17 read-only table (774)", "774", set("table_readonly", "1"));
     refused(&fixture, "17 too many parts (252)", "252", set("parts_to_throw_insert", "1"));
 }
 

@@ -11,8 +11,8 @@ fn times_at_the_edges_are_exact_or_dead_letters() {
     let mut report = FaultReport::new("23 event times at 1970, 2262, DST, a day ahead, out of range");
     let fixture = Fixture::new(Options::light("edge-times"));
     let _worker = fixture.worker();
-    let tomorrow = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64
-        + 86_400_000_000;
+    let tomorrow =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64 + 86_400_000_000;
     let stored = [
         -2_208_988_800_000_000,
         -1,
