@@ -18,18 +18,15 @@ fn churn(fixture: &Fixture, report: &mut FaultReport, changes: usize, start: imp
     let load = fixture.load(3_000, Some(500));
     fixture.wait_rows(1_000, PATIENCE);
     let (mut rows, mut grown, mut refused) = (fixture.raw_rows(), Instant::now(), 0.0);
+    let mut leaver: Option<Worker> = None;
     for change in 0..changes {
         if change % 6 < 3 {
             workers.push(start());
         } else {
-            let leaver = workers.remove(0);
-            refused += leaver.metric("auditstream_consumer_commit_failures_total").unwrap_or(0.0);
-            leaver.terminate();
-            // It drains beside the others; whether it does so in time is another test's matter.
-            workers.push(leaver);
-            workers.rotate_right(1);
-            let leaver = workers.remove(0);
-            assert_eq!(leaver.wait(Duration::from_secs(40)), Some(0), "the exit code after SIGTERM");
+            let worker = workers.remove(0);
+            refused += worker.metric("auditstream_consumer_commit_failures_total").unwrap_or(0.0);
+            worker.terminate();
+            leaver = Some(worker);
         }
         report.run();
         let until = Instant::now() + EVERY;
@@ -40,8 +37,12 @@ fn churn(fixture: &Fixture, report: &mut FaultReport, changes: usize, start: imp
                 (rows, grown) = (now, Instant::now());
             }
             assert!(grown.elapsed() <= LONGEST_STALL, "no new rows for {:?}", grown.elapsed());
-            if Instant::now() >= until { Ok(()) } else { Err("not yet".to_owned()) }
+            let leaves = leaver.as_mut().is_some_and(Worker::runs);
+            if Instant::now() >= until && !leaves { Ok(()) } else { Err(format!("a worker is leaving: {leaves}")) }
         });
+        if let Some(leaver) = leaver.take() {
+            assert_eq!(leaver.wait(PATIENCE), Some(0), "the exit code after SIGTERM");
+        }
     }
     load.finish();
     fixture.wait_landed(PATIENCE);
