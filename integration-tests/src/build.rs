@@ -34,3 +34,24 @@ pub(crate) fn auditstream() -> &'static Path {
         profile_dir().join("auditstream")
     })
 }
+
+/// The same program with crash points: `AUDITSTREAM_FAULTS_BIN`, or built now.
+pub(crate) fn with_faults() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        if let Some(given) = std::env::var_os("AUDITSTREAM_FAULTS_BIN").filter(|given| !given.is_empty()) {
+            return PathBuf::from(given);
+        }
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        // The whole workspace: with another selection of packages cargo would build librdkafka once more.
+        command.args(["build", "--quiet", "--workspace", "--features", "auditstream/faults"]);
+        command.args(["--bin", "auditstream-faults"]);
+        if !cfg!(debug_assertions) {
+            command.arg("--release");
+        }
+        let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo can be started");
+        assert!(status.success(), "cargo could not build the executable with crash points");
+        profile_dir().join("auditstream-faults")
+    })
+}

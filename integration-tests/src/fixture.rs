@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use auditstream_bench::load::{self, Acknowledged, Generator};
 use auditstream_producer::Config as ProducerConfig;
 use auditstream_schemas::AuditEvent;
 use auditstream_stack::{Role, Stack};
+use auditstream_store::faults::{Guard, Point};
 use auditstream_store::{Config as StoreConfig, MigrateOptions, Store};
 
 use crate::build;
@@ -19,9 +20,35 @@ use crate::load::{Load, LoadPlan, Recorder};
 use crate::options::{Names, Options};
 use crate::oracle::{self, Verdict};
 use crate::poison::KINDS;
-use crate::servers::{self, Servers, Turn};
+use crate::report;
+use crate::servers::{self, Servers, Turn, Users};
 use crate::wait::{block_on, wait_until};
 use crate::worker::{self, CliOutput, Worker};
+
+/// How a worker is to fail, or which of its guards is off. By default it is as the shipped one.
+#[derive(Clone, Debug, Default)]
+pub struct Rigged<'a> {
+    /// Crash points, in the notation of the `fail` crate; see `auditstream_store::faults`.
+    pub points: String,
+    /// The guard that is off.
+    pub off: Option<Guard>,
+    /// As for [`Fixture::worker_with`].
+    pub settings: &'a [(&'a str, &'a str)],
+}
+
+impl Rigged<'_> {
+    /// Dies, or fails, when it comes to `point` for the `time`th time, which counts from 1.
+    #[must_use]
+    pub fn at(point: Point, time: u64) -> Self {
+        Self { points: format!("{}={}*off->return", point.name(), time.saturating_sub(1)), ..Self::default() }
+    }
+
+    /// As shipped, but for one guard.
+    #[must_use]
+    pub fn without(guard: Guard) -> Self {
+        Self { off: Some(guard), ..Self::default() }
+    }
+}
 
 /// One test's world. Dropped, it leaves nothing behind, except the logs of a failed test.
 #[derive(Debug)]
@@ -65,7 +92,8 @@ impl Fixture {
         let admin = ClickHouse::new(stack.clickhouse_url(), &database, user, password);
         let acknowledged = Acknowledged::with_file(&folder.join("acknowledged.ids")).expect("target can be written");
         // As many as no test sends; their times are spread over three days.
-        let generator = Arc::new(Generator::new(load::Options { events: 10_000_000, ..load::Options::default() }));
+        let events = if report::is_long() { 40_000_000 } else { 10_000_000 };
+        let generator = Arc::new(Generator::new(load::Options { events, ..load::Options::default() }));
         let fixture = Self {
             options,
             folder,
@@ -288,10 +316,40 @@ impl Fixture {
         Worker::start(command, &name, self.folder.join(format!("worker-{name}.log")))
     }
 
+    /// ClickHouse's users, to be changed by a test that has the machine for itself.
+    #[must_use]
+    pub fn users(&self) -> Users<'_> {
+        assert!(self.options.alone, "other tests have the same users");
+        Users::new(self.stack())
+    }
+
+    /// Starts one more worker that fails as told.
+    #[must_use]
+    pub fn rigged_worker(&self, rigged: &Rigged<'_>) -> Worker {
+        let name = format!("w{}", self.workers.fetch_add(1, Ordering::Relaxed));
+        let mut command = auditstream_stack::bound(build::with_faults()).expect("the supervisor's executable is built");
+        command.args(["consume", "--config"]).arg(self.config_file());
+        command.env("AUDITSTREAM_CONSUMER__WORKER_ID", &name).envs(rigged.settings.iter().copied());
+        command.env("FAILPOINTS", &rigged.points);
+        command.env("AUDITSTREAM_FAULTS_OFF", rigged.off.map_or("", Guard::name));
+        Worker::start(command, &name, self.folder.join(format!("worker-{name}.log")))
+    }
+
     /// Rows without FINAL.
     #[must_use]
     pub fn raw_rows(&self) -> u64 {
         self.admin.number("SELECT count() FROM events")
+    }
+
+    /// Waits until so many more rows are in the table, and returns how long that took.
+    #[track_caller]
+    pub fn wait_rows(&self, more: u64, limit: Duration) -> Duration {
+        let (started, goal) = (Instant::now(), self.raw_rows() + more);
+        wait_until("rows to be inserted", limit, || match self.raw_rows() {
+            rows if rows >= goal => Ok(()),
+            rows => Err(format!("{rows} of {goal} rows")),
+        });
+        started.elapsed()
     }
 
     /// Keeps duplicates visible: nothing merges them away before they are counted.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{DeliveryResult, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
@@ -96,6 +96,55 @@ impl Kafka {
         for result in results.expect("the broker answers") {
             result.expect("the setting is valid");
         }
+    }
+
+    /// Deletes a topic, and waits until the brokers do not know it any more.
+    pub fn delete_topic(&self, name: &str) {
+        let options = AdminOptions::new().operation_timeout(Some(LOOKUP));
+        let results = block_on(self.admin().delete_topics(&[name], &options)).expect("the broker answers");
+        results.into_iter().for_each(|result| assert!(result.is_ok(), "{result:?}"));
+        wait_until(&format!("topic {name} to be gone"), PATIENCE, || {
+            let metadata = self.admin().inner().fetch_metadata(None, LOOKUP).map_err(|error| error.to_string())?;
+            match metadata.topics().iter().any(|topic| topic.name() == name) {
+                true => Err("it is there".to_owned()),
+                false => Ok(()),
+            }
+        });
+    }
+
+    /// Deletes the records of a partition below `offset`, as retention does.
+    pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
+        let mut before = TopicPartitionList::new();
+        before.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a valid offset");
+        let deleted = block_on(self.admin().delete_records(&before, &AdminOptions::new())).expect("the broker answers");
+        deleted.elements().iter().for_each(|element| element.error().expect("records can be deleted"));
+    }
+
+    /// Commits an offset for the group, as an operator does while the group has no members.
+    pub fn commit(&self, topic: &str, partition: i32, offset: i64) {
+        self.commit_with_metadata(topic, partition, offset, "");
+    }
+
+    /// The group's offset of a partition, and what was written beside it.
+    #[must_use]
+    pub fn committed_with_metadata(&self, topic: &str, partition: i32) -> (i64, String) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        let committed = self.reader.committed_offsets(list, LOOKUP).expect("the broker answers");
+        let element = committed.find_partition(topic, partition).expect("what was asked for");
+        let Offset::Offset(offset) = element.offset() else { panic!("nothing is committed") };
+        (offset, element.metadata().to_owned())
+    }
+
+    /// [`Self::commit`] with something written beside the offset.
+    pub fn commit_with_metadata(&self, topic: &str, partition: i32, offset: i64, metadata: &str) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a valid offset");
+        list.find_partition(topic, partition).expect("it was just added").set_metadata(metadata);
+        // The group may not have noticed yet that its last member is gone.
+        wait_until("the offset to be set", PATIENCE, || {
+            self.reader.commit(&list, CommitMode::Sync).map_err(|error| error.to_string())
+        });
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {

@@ -9,6 +9,7 @@ pub struct Options {
     pub(crate) prepared: bool,
     pub(crate) partitions: i32,
     short_sessions: bool,
+    kafka: &'static str,
     consumer: &'static str,
     schema: &'static str,
 }
@@ -24,6 +25,7 @@ impl Options {
             prepared: true,
             partitions: 6,
             short_sessions: false,
+            kafka: "",
             consumer: "",
             schema: "",
         }
@@ -59,6 +61,12 @@ impl Options {
         Self { short_sessions: true, ..self }
     }
 
+    /// With these lines of `[kafka.properties]` in the configuration file.
+    #[must_use]
+    pub fn kafka(self, kafka: &'static str) -> Self {
+        Self { kafka, ..self }
+    }
+
     /// With these further lines of `[consumer]` in the configuration file.
     #[must_use]
     pub fn consumer(self, consumer: &'static str) -> Self {
@@ -74,7 +82,7 @@ impl Options {
     /// The configuration file of the test's processes.
     pub(crate) fn config_text(&self, names: &Names<'_>) -> String {
         let Names { bootstrap, topic, clickhouse, database, user, password } = names;
-        let Self { consumer, schema, .. } = self;
+        let Self { kafka, consumer, schema, .. } = self;
         let sessions = if self.short_sessions {
             "\"session.timeout.ms\" = \"2000\"\n\"heartbeat.interval.ms\" = \"300\"\n"
         } else {
@@ -82,7 +90,7 @@ impl Options {
         };
         format!(
             "[kafka]\nbootstrap_servers = \"{bootstrap}\"\ntopic = \"{topic}\"\ndead_letter_topic = \"{topic}.dlq\"\n\n\
-             [kafka.properties]\n{sessions}\n\
+             [kafka.properties]\n{sessions}{kafka}\n\
              [clickhouse]\nurl = \"{clickhouse}\"\ndatabase = \"{database}\"\nuser = \"{user}\"\npassword = \"{password}\"\n\n\
              [schema]\n{schema}\n\n\
              [consumer]\ngroup_id = \"{topic}\"\nbatch_max_age_ms = 200\nhttp_listen = \"127.0.0.1:0\"\n{consumer}\n\n\

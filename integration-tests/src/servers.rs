@@ -8,7 +8,7 @@ use auditstream_stack::{Options, Stack};
 use crate::{build, tls};
 
 /// Databases of one stack, more than tests of one process.
-const DATABASES: usize = 64;
+const DATABASES: usize = 96;
 
 /// Tests that need the machine for themselves exclude all others.
 static MACHINE: RwLock<()> = RwLock::new(());
@@ -66,6 +66,37 @@ fn start(name: &str, with: impl FnOnce(Options) -> Options) -> Stack {
     stack
 }
 
+/// The users file of a stack. Dropped, it is as it was.
+#[derive(Debug)]
+pub struct Users<'a> {
+    stack: &'a Stack,
+    original: String,
+}
+
+impl<'a> Users<'a> {
+    pub(crate) fn new(stack: &'a Stack) -> Self {
+        let original = std::fs::read_to_string(stack.dir().join("users.xml")).expect("the stack has a users file");
+        Self { stack, original }
+    }
+
+    /// Makes the file what `change` makes of the original, and starts ClickHouse again, which reads it only then.
+    pub fn set(&self, change: impl Fn(&str) -> String) {
+        std::fs::write(self.stack.dir().join("users.xml"), change(&self.original)).expect("it can be written");
+        restart(self.stack);
+    }
+}
+
+impl Drop for Users<'_> {
+    fn drop(&mut self) {
+        self.set(str::to_owned);
+    }
+}
+
+fn restart(stack: &Stack) {
+    let restarted = stack.clickhouse().stop().and_then(|()| stack.clickhouse().start());
+    restarted.unwrap_or_else(|error| panic!("ClickHouse does not start again: {error}"));
+}
+
 /// The name of a database that no test of this process had yet.
 pub(crate) fn free_database() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -98,6 +129,5 @@ fn grant_databases(stack: &Stack) {
     }
     assert!(grants > 0, "no right in the users file speaks of the database audit");
     std::fs::write(&file, all).expect("the users file can be written");
-    let restarted = stack.clickhouse().stop().and_then(|()| stack.clickhouse().start());
-    restarted.unwrap_or_else(|error| panic!("ClickHouse does not start again: {error}"));
+    restart(stack);
 }

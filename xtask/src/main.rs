@@ -2,7 +2,10 @@
 
 mod child;
 mod demo;
+mod faults;
 mod progress;
+mod report;
+mod sim;
 mod stack;
 mod test;
 mod tidy;
@@ -23,6 +26,10 @@ struct Cli {
 enum Command {
     /// Everything in one go, on real servers: real and generated events, five questions, the figures, the proof.
     Demo(demo::Args),
+    /// Make the faults that the system survives, on real servers, and show what became of the events.
+    Faults(faults::Args),
+    /// Simulate the consumer's core: every order of records, answers, failures, rebalances and crashes, from seeds.
+    Sim(sim::Args),
     /// Start, look at and stop a local Kafka and ClickHouse, without containers.
     Stack(stack::Args),
     /// Build everything and run all tests, on a real Kafka and ClickHouse where they need one.
@@ -36,6 +43,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = child::end_with_us().and_then(|()| match cli.command {
         Command::Demo(args) => demo::run(&args),
+        Command::Faults(args) => faults::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Stack(args) => stack::run(args),
         Command::Test(args) => test::run(&args),
         Command::Tidy => tidy::run(),

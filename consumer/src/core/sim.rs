@@ -105,6 +105,8 @@ struct World {
     nodes: Vec<Node>,
     faults: bool,
     trace: u64,
+    /// Every input and action goes to stderr.
+    shown: bool,
 }
 
 impl World {
@@ -123,14 +125,21 @@ impl World {
             nodes: (0..3).map(|node| Node::new(seed ^ node)).collect(),
             faults: true,
             trace: 0,
+            shown: false,
         }
     }
 
     fn input(&mut self, node: usize, input: Input) {
         let mut actions = Vec::new();
+        if self.shown {
+            eprintln!("{:>8} ms worker {node} <- {input:?}", self.now.as_millis());
+        }
         self.nodes[node].worker.handle(input, self.now, &mut actions);
         let mut queue: VecDeque<Action> = actions.into();
         while let Some(action) = queue.pop_front() {
+            if self.shown {
+                eprintln!("{:>8} ms worker {node} -> {action:?}", self.now.as_millis());
+            }
             self.trace = self
                 .trace
                 .wrapping_mul(31)
@@ -405,7 +414,11 @@ impl World {
 }
 
 fn run(seed: u64) -> u64 {
-    let mut world = World::new(seed);
+    run_shown(seed, false)
+}
+
+fn run_shown(seed: u64, shown: bool) -> u64 {
+    let mut world = World { shown, ..World::new(seed) };
     for _ in 0..600 {
         world.step();
     }
@@ -425,6 +438,14 @@ fn promises_hold_for_every_seed() {
     let seeds: u64 = std::env::var("AUDITSTREAM_SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(10_000);
     for seed in 0..seeds {
         run(seed);
+    }
+}
+
+/// `cargo xtask sim --seed N`: one seed, shown.
+#[test]
+fn one_seed_shown() {
+    if let Some(seed) = std::env::var("AUDITSTREAM_SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        eprintln!("seed {seed}: trace {:016x}", run_shown(seed, true));
     }
 }
 

@@ -206,6 +206,38 @@ fn an_old_assignment_never_commits() {
     assert!(worker.admit(0, 0), "the new assignment reads from its own start");
 }
 
+/// A partition is lost while its commit is on the way, and comes back at an older offset: the topic was made again, or a human set the offset back.
+/// Answers what is committed when the new assignment has stored the same offsets and the answer to the old commit comes.
+fn commit_after_an_old_answer(mut worker: Worker) -> Vec<Action> {
+    for offset in 0..3 {
+        record(&mut worker, 0, offset, 10, 0);
+    }
+    handle(&mut worker, Input::Inserted(ONE), 1);
+    let actions = handle(&mut worker, Input::LedgerWritten(ONE), 2);
+    assert!(actions.contains(&Action::Commit(vec![(0, 3)])));
+    handle(&mut worker, Input::Lost(vec![0]), 3);
+    handle(&mut worker, Input::Assigned(vec![(0, Some(0))]), 4);
+    for offset in 0..3 {
+        record(&mut worker, 0, offset, 10, 5);
+    }
+    handle(&mut worker, Input::Inserted(BatchId(2)), 6);
+    assert_eq!(handle(&mut worker, Input::LedgerWritten(BatchId(2)), 7), [Action::Forget(BatchId(2))]);
+    handle(&mut worker, Input::Committed, 8)
+}
+
+#[test]
+fn the_answer_to_an_old_commit_says_nothing_of_the_new_assignment() {
+    assert_eq!(commit_after_an_old_answer(worker()), [Action::Commit(vec![(0, 3)])]);
+}
+
+/// The negative control of the epoch check.
+#[test]
+fn without_epochs_the_new_assignment_would_never_commit() {
+    let mut without = worker();
+    without.ignore_epochs = true;
+    assert_eq!(commit_after_an_old_answer(without), []);
+}
+
 #[test]
 fn a_failed_commit_is_sent_again() {
     let mut worker = worker();

@@ -28,6 +28,9 @@ pub struct Worker {
     full_since: Option<Now>,
     paused: bool,
     phase: Phase,
+    /// Only a test leaves the check of epochs out, to show that it would be missed.
+    #[cfg(test)]
+    pub(super) ignore_epochs: bool,
 }
 
 /// At most one commit is under way, so completions need no matching and offsets never go backwards.
@@ -64,6 +67,8 @@ impl Worker {
             full_since: None,
             paused: false,
             phase: Phase::Running,
+            #[cfg(test)]
+            ignore_epochs: false,
         }
     }
 
@@ -287,12 +292,20 @@ impl Worker {
             return;
         };
         for span in &batch.spans {
-            if let Some(ledger) = self.partitions.get_mut(&span.partition).filter(|ledger| ledger.epoch() == span.epoch)
-            {
+            if let Some(ledger) = self.ledger_of(span.partition, span.epoch) {
                 ledger.complete(id);
             }
         }
         self.forget(&batch, actions);
+    }
+
+    /// The ledger of a partition, if it is that of the assignment `epoch`.
+    fn ledger_of(&mut self, partition: i32, epoch: Epoch) -> Option<&mut PartitionLedger> {
+        #[cfg(test)]
+        if self.ignore_epochs {
+            return self.partitions.get_mut(&partition);
+        }
+        self.partitions.get_mut(&partition).filter(|ledger| ledger.epoch() == epoch)
     }
 
     fn forget(&mut self, batch: &Batch, actions: &mut Vec<Action>) {
@@ -302,7 +315,7 @@ impl Worker {
 
     fn committed(&mut self) {
         for (partition, epoch, offset) in self.commit.running.take().unwrap_or_default() {
-            if let Some(ledger) = self.partitions.get_mut(&partition).filter(|ledger| ledger.epoch() == epoch) {
+            if let Some(ledger) = self.ledger_of(partition, epoch) {
                 ledger.committed(offset);
             }
         }

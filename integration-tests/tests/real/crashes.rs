@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use auditstream_integration_tests::{Fixture, Options, Worker, wait_until};
+use auditstream_integration_tests::{FaultReport, Fixture, Options, Worker, wait_until};
 use auditstream_stack::Server;
 
 /// Much longer than anything here takes on an idle machine.
@@ -60,6 +60,7 @@ fn ten_kills_lose_nothing_and_double_nothing() {
         since.as_micros() as u64
     });
     eprintln!("ten kills: AUDITSTREAM_TEST_SEED={seed} kills at the same moments after the same progress");
+    let mut report = FaultReport::new("1-4 killed at any moment, under load");
     let mut moments = Moments(seed);
     let fixture = Fixture::new(Options::heavy("ten-kills").short_sessions());
     fixture.stop_merges();
@@ -85,6 +86,7 @@ fn ten_kills_lose_nothing_and_double_nothing() {
         let killed = std::mem::replace(victim, fixture.worker());
         killed.kill();
         drop(frozen);
+        report.run();
     }
     load.finish();
     fixture.wait_landed(PATIENCE);
@@ -93,11 +95,14 @@ fn ten_kills_lose_nothing_and_double_nothing() {
     let events = fixture.acknowledged().len() as u64;
     let poison = fixture.poison().positions().len() as u64;
     assert!(poison > 0 && events > 10_000, "a load worth its name: {events} events, {poison} poison");
+    report.judged(&verdict);
     verdict.assert_clean(events + poison, poison);
+    report.passed();
 }
 
 #[test]
 fn sigterm_under_load_leaves_no_duplicate_even_without_final() {
+    let mut report = FaultReport::new("26 SIGTERM under load");
     let fixture = Fixture::new(Options::heavy("sigterm"));
     fixture.stop_merges();
     let mut worker = fixture.worker();
@@ -115,15 +120,19 @@ fn sigterm_under_load_leaves_no_duplicate_even_without_final() {
         let asked = Instant::now();
         assert_eq!(worker.wait(Duration::from_secs(20)), Some(0), "the exit code after SIGTERM");
         eprintln!("sigterm: round {round} drained in {:.2?}", asked.elapsed());
+        report.run();
+        report.recovered(asked.elapsed());
         worker = next.unwrap_or_else(|| fixture.worker());
     }
     load.finish();
     fixture.wait_landed(PATIENCE);
     let verdict = fixture.verdict();
+    report.judged(&verdict);
     let poison = fixture.poison().positions().len() as u64;
     verdict.assert_clean(fixture.acknowledged().len() as u64 + poison, poison);
     assert_eq!(verdict.raw_rows, verdict.rows, "duplicates without FINAL: {verdict}");
     assert_eq!(verdict.repeated_dead_letters, 0, "{verdict}");
+    report.passed();
 }
 
 #[test]
@@ -156,6 +165,7 @@ fn two_workers_join_and_one_leaves_without_a_duplicate() {
 
 #[test]
 fn a_worker_that_froze_past_its_session_does_no_harm() {
+    let mut report = FaultReport::new("7 worker frozen past its session timeout");
     let fixture = Fixture::new(Options::heavy("frozen").short_sessions());
     fixture.stop_merges();
     let workers = [fixture.worker(), fixture.worker()];
@@ -173,15 +183,20 @@ fn a_worker_that_froze_past_its_session_does_no_harm() {
         });
         wait_rows(&fixture, 5_000);
         frozen.resume();
+        report.run();
+        let resumed = Instant::now();
         wait_until("the frozen worker to own partitions again", PATIENCE, || match partitions(other)? {
             6.0 => Err("the other one owns all 6".to_owned()),
             _ => Ok(()),
         });
+        report.recovered(resumed.elapsed());
     }
     load.finish();
     fixture.wait_landed(PATIENCE);
     let verdict = fixture.verdict();
     eprintln!("frozen: {verdict}");
+    report.judged(&verdict);
     let poison = fixture.poison().positions().len() as u64;
     verdict.assert_clean(fixture.acknowledged().len() as u64 + poison, poison);
+    report.passed();
 }

@@ -3,6 +3,7 @@
 
 mod cli;
 mod crashes;
+mod faults;
 mod inserts;
 mod landing;
 mod membership;

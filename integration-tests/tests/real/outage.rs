@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use auditstream_integration_tests::{Fixture, Options, Worker, wait_until};
+use auditstream_integration_tests::{FaultReport, Fixture, Options, Worker, wait_until};
 
 /// Resident memory may grow by so much while ClickHouse is away: what may be held (4 MiB of records) several times over, and the prefetch.
 const GROWTH_KIB: u64 = 64 * 1024;
@@ -38,6 +38,7 @@ fn resumed(fixture: &Fixture) -> Duration {
 
 #[test]
 fn clickhouse_is_away_and_comes_back() {
+    let mut report = FaultReport::new("15-16 ClickHouse stopped 30 s, killed, frozen under load");
     // As much as arrives in a few seconds: the outage outlasts it, so that the bound is met.
     let fixture =
         Fixture::new(Options::own_servers("outage").consumer("batch_max_bytes = 2097152\nin_flight_bytes = 4194304"));
@@ -91,17 +92,22 @@ fn clickhouse_is_away_and_comes_back() {
         assert!(worker.runs() && worker.pid() == pid, "worker {} is another process", worker.name());
     }
     for (fault, took) in [("stopped", stopped), ("killed", killed), ("frozen", frozen)] {
+        report.run();
+        report.recovered(took);
         assert!(took <= RESUME, "rows grew {took:.1?} after ClickHouse, {fault}, was back");
     }
     assert!(peak <= before + GROWTH_KIB, "resident memory grew from {before} to {peak} KiB in the outage");
     assert!(later <= BOUND_KIB, "resident memory reached {later} KiB");
     let verdict = fixture.verdict();
     eprintln!("outage: {verdict}");
+    report.judged(&verdict);
     verdict.assert_clean(fixture.acknowledged().len() as u64, 0);
+    report.passed();
 }
 
 #[test]
 fn kafka_is_away_and_comes_back() {
+    let mut report = FaultReport::new("11 Kafka killed and stopped under load");
     let fixture = Fixture::new(Options::own_servers("kafka-outage"));
     let mut workers = [fixture.worker(), fixture.worker()];
     workers.iter().for_each(Worker::wait_ready);
@@ -115,6 +121,8 @@ fn kafka_is_away_and_comes_back() {
         let kafka = fixture.stack().kafka();
         if kill { kafka.kill() } else { kafka.stop() }.unwrap();
         kafka.start().unwrap();
+        report.run();
+        report.recovered(resumed(&fixture));
     }
     load.finish();
     fixture.wait_landed(Duration::from_secs(90));
@@ -123,6 +131,8 @@ fn kafka_is_away_and_comes_back() {
     }
     let verdict = fixture.verdict();
     eprintln!("kafka outage: {verdict}");
+    report.judged(&verdict);
     let poison = fixture.poison().positions().len() as u64;
     verdict.assert_clean(fixture.acknowledged().len() as u64 + poison, poison);
+    report.passed();
 }

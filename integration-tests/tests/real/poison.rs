@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use auditstream_consumer::headers;
 use auditstream_integration_tests::poison::KINDS;
-use auditstream_integration_tests::{Fixture, Options, Record, Table, Value, http, wait_until};
+use auditstream_integration_tests::{FaultReport, Fixture, Options, Record, Table, Value, http, wait_until};
 
 const EACH: usize = 50;
 const GOOD_BETWEEN: u64 = 40;
@@ -46,6 +46,7 @@ fn field(kind: &str) -> Option<&'static str> {
 
 #[test]
 fn five_hundred_records_of_ten_kinds_are_dead_letters_and_their_neighbours_land() {
+    let mut report = FaultReport::new("21 poison of ten kinds");
     let fixture = Fixture::new(Options::heavy("poison"));
     let started_ms = now_ms();
     let workers = [fixture.worker(), fixture.worker()];
@@ -62,12 +63,14 @@ fn five_hundred_records_of_ten_kinds_are_dead_letters_and_their_neighbours_land(
         let headers = some_headers(number);
         fixture.poison().send(key.as_deref(), value.as_deref(), &headers);
         sent.push((key, value, headers));
+        report.run();
     }
     recorder.finish();
     fixture.wait_landed(Duration::from_secs(90));
 
     let good = total as u64 * GOOD_BETWEEN;
     let verdict = fixture.verdict();
+    report.judged(&verdict);
     verdict.assert_clean(good + total as u64, total as u64);
     assert_eq!(verdict.repeated_dead_letters, 0, "{verdict}");
     let letters = check_topic(&fixture, &sent, started_ms);
@@ -76,6 +79,10 @@ fn five_hundred_records_of_ten_kinds_are_dead_letters_and_their_neighbours_land(
     let counted: f64 =
         workers.iter().map(|worker| worker.metric("auditstream_consumer_dead_letters_total").unwrap()).sum();
     assert!((counted - total as f64).abs() < 0.5, "the workers counted {counted} dead letters");
+    for worker in &workers {
+        assert!(worker.rss_kib() < 256 * 1024, "worker {} has {} KiB resident", worker.name(), worker.rss_kib());
+    }
+    report.passed();
 }
 
 /// Each dead letter is its source record, whole, with the right position and reason; returns them by the source's position.
@@ -174,6 +181,7 @@ fn check_table(fixture: &Fixture, letters: &HashMap<(i32, i64), Record>) {
 fn rows_that_clickhouse_refuses_are_dead_letters_and_the_rest_of_their_batch_lands() {
     const EVENTS: u64 = 20_000;
     const REFUSED: u64 = 10;
+    let mut report = FaultReport::new("21 rows that ClickHouse refuses");
     let fixture = Fixture::new(Options::light("refused"));
     fixture.stop_merges();
     fixture.admin().run("ALTER TABLE events ADD CONSTRAINT no_such_name CHECK entity_name != 'refuse me'");
@@ -184,6 +192,7 @@ fn rows_that_clickhouse_refuses_are_dead_letters_and_the_rest_of_their_batch_lan
         if number % (EVENTS / REFUSED) == 7 {
             event.entity_name = Some("refuse me".to_owned());
             refused.push(event.event_id.to_string());
+            report.run();
         }
         recorder.record(event);
     }
@@ -192,6 +201,7 @@ fn rows_that_clickhouse_refuses_are_dead_letters_and_the_rest_of_their_batch_lan
     let worker = fixture.worker();
     fixture.wait_landed(Duration::from_secs(90));
     let verdict = fixture.verdict();
+    report.judged(&verdict);
     verdict.assert_clean(EVENTS, REFUSED);
     assert_eq!(verdict.raw_rows, verdict.rows, "what landed in parts landed once: {verdict}");
 
@@ -234,11 +244,13 @@ fn rows_that_clickhouse_refuses_are_dead_letters_and_the_rest_of_their_batch_lan
     assert!(http::get(&worker.address().unwrap(), "/metrics").unwrap().text().contains(bisected), "no {bisected}");
     worker.terminate();
     assert_eq!(worker.wait(Duration::from_secs(40)), Some(0));
+    report.passed();
 }
 
 #[test]
 fn a_dead_letter_topic_that_refuses_holds_the_offset() {
     const EVENTS: u64 = 1_000;
+    let mut report = FaultReport::new("22 dead-letter topic refuses");
     let fixture = Fixture::new(Options::light("refusing-dlq"));
     // Too small for any dead letter.
     fixture.kafka().set_topic(&fixture.dead_letter_topic(), "max.message.bytes", "200");
@@ -269,14 +281,20 @@ fn a_dead_letter_topic_that_refuses_holds_the_offset() {
     assert!(fixture.verdict().lost > 0, "the oracle misses the record");
 
     fixture.kafka().set_topic(&fixture.dead_letter_topic(), "max.message.bytes", "1048588");
+    report.run();
+    let mended = Instant::now();
     fixture.wait_landed(Duration::from_secs(90));
-    fixture.verdict().assert_clean(EVENTS + 1, 1);
+    report.recovered(mended.elapsed());
+    let verdict = fixture.verdict();
+    report.judged(&verdict);
+    verdict.assert_clean(EVENTS + 1, 1);
     assert!(worker.metric("auditstream_consumer_time_lag_seconds").unwrap() < f64::EPSILON, "all is committed");
     let letter = fixture.kafka().read(&fixture.dead_letter_topic()).remove(0);
     let failed =
         [headers::FIRST_FAILED_AT, headers::LAST_FAILED_AT].map(|name| letter.header(name).parse::<i64>().unwrap());
     assert!(failed[1] - failed[0] >= 1_000, "deliveries failed for longer than a second: {failed:?}");
     assert_eq!(letter.header(headers::ATTEMPTS), "1", "it was decoded once");
+    report.passed();
 }
 
 #[test]
