@@ -29,7 +29,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use auditstream_schemas::BatchDecoder;
-use auditstream_store::{ShapeError, Store};
+use auditstream_store::{ErrorClass, ShapeError, Store};
 use rdkafka::error::KafkaError;
 
 pub use config::{CLASSIC_ONLY, Config, GroupProtocol};
@@ -120,13 +120,14 @@ pub async fn run(
     let reader =
         Reader::new(&config.consumer_properties(), &config.topic, config.tokens()).map_err(WorkerError::Kafka)?;
     let ready = async {
-        wait_for_tables(&store, &health).await?;
-        wait_for_topics(&config, &reader, &health).await
+        let altered_at = wait_for_tables(&store, &health).await?;
+        wait_for_topics(&config, &reader, &health).await?;
+        Ok(altered_at)
     };
-    tokio::select! {
+    let table_altered_at = tokio::select! {
         () = &mut shutdown => return Ok(Summary { drained: true, ..Summary::default() }),
         result = ready => result?,
-    }
+    };
     reader.subscribe().map_err(WorkerError::Kafka)?;
 
     let seed = std::process::id().into();
@@ -156,6 +157,7 @@ pub async fn run(
             topic: config.topic.as_str().into(),
             dead_letter_topic: config.dead_letter_topic.as_str().into(),
             worker_id: config.worker_id.as_str().into(),
+            table_altered_at,
             completions: completions.clone(),
         },
         completions: inbox,
@@ -192,14 +194,19 @@ impl Drop for EndWithUs {
     }
 }
 
-/// Tells the loop how many parts the table has, until nobody listens. A look that fails says nothing: inserts fail then too, and those count.
+/// Tells the loop how many parts the table has, until nobody listens. While ClickHouse is away there is nothing to tell: inserts fail then too, and those
+/// count.
 async fn watch_parts(store: Store, completions: mpsc::Sender<Completion>) {
+    let mut is_refused = false;
     loop {
         tokio::time::sleep(PARTS_INTERVAL).await;
-        if let Ok(parts) = store.fullest_partition().await
-            && completions.send(Completion::Parts(parts)).is_err()
-        {
-            return;
+        match store.fullest_partition().await {
+            Ok(parts) if completions.send(Completion::Parts(parts)).is_err() => return,
+            Err(error) if error.class == ErrorClass::Halt && !is_refused => {
+                is_refused = true;
+                tracing::warn!(%error, "the parts of the table can't be counted; too many of them are noticed only when inserts are refused");
+            }
+            Ok(_) | Err(_) => {}
         }
     }
 }
@@ -216,12 +223,14 @@ fn start_traces(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Traces
     Ok(Some(traces))
 }
 
-/// Waits until ClickHouse answers, and checks that the tables hold what this version writes.
-async fn wait_for_tables(store: &Store, health: &Health) -> Result<(), WorkerError> {
+/// Waits until ClickHouse answers, and checks that the tables hold what this version writes. Answers when they were altered last.
+async fn wait_for_tables(store: &Store, health: &Health) -> Result<u64, WorkerError> {
     loop {
         health.turn();
-        match store.check_tables().await {
-            Ok(()) => return Ok(()),
+        // First, so that what is altered after the check has another time.
+        let altered_at = store.events_altered_at().await;
+        match store.check_tables().await.and_then(|()| altered_at.map_err(ShapeError::Ask)) {
+            Ok(altered_at) => return Ok(altered_at),
             Err(error) if error.is_passing() => tracing::warn!(%error, "waiting for clickhouse"),
             Err(error) => return Err(WorkerError::Tables(error)),
         }

@@ -132,6 +132,8 @@ pub(crate) struct Sink {
     pub(crate) topic: Arc<str>,
     pub(crate) dead_letter_topic: Arc<str>,
     pub(crate) worker_id: Arc<str>,
+    /// Seconds since 1970.
+    pub(crate) table_altered_at: u64,
     pub(crate) completions: Sender<Completion>,
 }
 
@@ -267,14 +269,15 @@ impl Sink {
         self.answer(Completion::Committed(result));
     }
 
-    /// Names exactly this body: the spans say where it comes from, the hash what it holds, so that the token can never stand for other data.
+    /// Names exactly this body in the table as it is: the spans say where it comes from, the hash what it holds, so that the token can never stand for
+    /// other data, nor for what an altered table made of it.
     fn token<'a>(&self, spans: impl IntoIterator<Item = &'a Span>, hash: &[u8; 16]) -> String {
         let mut token = self.topic.to_string();
         for span in spans {
             // Writing to a String can't fail.
             let _ = write!(token, ":{}/{}-{}", span.partition, span.first, span.last);
         }
-        token.push('#');
+        let _ = write!(token, "@{}#", self.table_altered_at);
         for byte in hash {
             let _ = write!(token, "{byte:02x}");
         }

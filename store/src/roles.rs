@@ -27,7 +27,7 @@ pub struct Role {
 }
 
 /// Sizes of the tables, for the figures.
-const PARTS: &str = "SELECT(database, table, active, rows, bytes_on_disk) ON system.parts";
+const PARTS: &str = "SELECT(database, table, partition_id, active, rows, bytes_on_disk) ON system.parts";
 
 /// All roles.
 pub const ROLES: &[Role] = &[

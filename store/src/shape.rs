@@ -94,6 +94,19 @@ struct LiveColumn {
 }
 
 impl Store {
+    /// When the table of events was altered last, in seconds since 1970: a table that was altered is another one for deduplication. What an insert left in
+    /// a column that was too narrow must not make ClickHouse drop the same rows when the column is wide again.
+    ///
+    /// # Errors
+    /// When ClickHouse refuses or does not answer within the query timeout, or there is no such table.
+    pub async fn events_altered_at(&self) -> Result<u64, CallError> {
+        self.fetch_one(&format!(
+            "SELECT toUInt64(toUnixTimestamp(metadata_modification_time)) FROM system.tables WHERE database = {} AND name = 'events'",
+            quoted(self.database()),
+        ))
+        .await
+    }
+
     /// Checks that the live tables hold every column that this version inserts, with its type. Columns beyond those are fine.
     ///
     /// # Errors

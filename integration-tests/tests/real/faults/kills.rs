@@ -41,8 +41,12 @@ fn rows_grow(fixture: &Fixture, rows: u64, died: Instant, worker: &mut Worker) -
 #[test]
 fn kills_at_every_crash_point_lose_nothing_and_double_nothing() {
     let (kills, events): (u64, u64) = if is_long() { (300, 10_000_000) } else { (20, 100_000) };
-    let fixture = Fixture::new(Options::heavy("crash-points").short_sessions().consumer("batch_max_rows = 500"));
-    fixture.stop_merges();
+    // Small batches at first, so that there are enough of them to die at; large ones where there are ten million events to move.
+    let batches = if is_long() { "batch_min_rows = 2000" } else { "batch_max_rows = 500" };
+    let fixture = Fixture::new(Options::heavy("crash-points").short_sessions().consumer(batches));
+    if !is_long() {
+        fixture.stop_merges();
+    }
     let mut reports = Point::CRASHES.map(|point| FaultReport::new(fault(point)));
     let mut figure = FaultReport::new(format!("1-4 {events} events, {kills} kills at every crash point"));
     let mut died: Option<(Instant, u64)> = None;
@@ -86,4 +90,37 @@ fn kills_at_every_crash_point_lose_nothing_and_double_nothing() {
     verdict.assert_clean(events + poison, poison);
     assert!(verdict.raw_rows > verdict.rows || verdict.repeated_dead_letters > 0, "no kill left anything: {verdict}");
     reports.into_iter().chain([figure]).for_each(FaultReport::passed);
+}
+
+#[test]
+fn what_landed_before_a_kill_is_not_read_again() {
+    const EVENTS: u64 = 1_000;
+    let mut report = FaultReport::new("4 what landed without a commit is looked up, not read again");
+    let fixture = Fixture::new(Options::light("landed").short_sessions());
+    fixture.stop_merges();
+    let worker = fixture.worker();
+    fixture.send(EVENTS);
+    fixture.wait_landed(PATIENCE);
+    worker.terminate();
+    assert_eq!(worker.wait(PATIENCE), Some(0));
+
+    fixture.send(EVENTS);
+    let dying = fixture.rigged_worker(&Rigged::at(Point::BeforeCommit, 1));
+    assert_eq!(dying.wait(PATIENCE), None, "it dies with its ledger written and nothing committed");
+    report.run();
+    let (died, rows) = (Instant::now(), fixture.raw_rows());
+    assert!(rows > EVENTS, "something landed");
+    let committed: i64 = fixture.kafka().committed(fixture.topic()).values().sum();
+    assert_eq!(committed, i64::try_from(EVENTS).unwrap(), "nothing of it is committed");
+
+    let next = fixture.worker();
+    fixture.wait_landed(PATIENCE);
+    report.recovered(died.elapsed());
+    let read = next.metric("auditstream_consumer_records_total").unwrap();
+    assert!((read - (2 * EVENTS - rows) as f64).abs() < 0.5, "{read} records were read, {rows} rows were there");
+    let verdict = fixture.verdict();
+    report.judged(&verdict);
+    verdict.assert_clean(2 * EVENTS, 0);
+    assert_eq!(verdict.raw_rows, verdict.rows, "nothing was inserted twice: {verdict}");
+    report.passed();
 }

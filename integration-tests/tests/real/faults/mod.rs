@@ -1,6 +1,7 @@
 //! The faults that the system survives: each is made on the real servers, and the oracle decides. Every test leaves a record of it.
 
 mod answers;
+mod batches;
 mod controls;
 mod group;
 mod kills;

@@ -27,8 +27,7 @@ fn halts(fixture: &Fixture, row: &str, says: &str, change: impl Fn(bool)) {
     assert!(fixture.kafka().read(&fixture.dead_letter_topic()).is_empty(), "nothing was dead-lettered");
     change(false);
     let repaired = Instant::now();
-    // In other batches, or ClickHouse would take them for those that it has, by their token.
-    let again = fixture.worker_with(&[("AUDITSTREAM_CONSUMER__BATCH_MAX_ROWS", "77")]);
+    let again = fixture.worker();
     fixture.wait_landed(PATIENCE);
     report.recovered(repaired.elapsed());
     again.terminate();
