@@ -107,7 +107,7 @@ const CONSUMER_DEFAULTS: [(&str, &str); 11] = [
     ("fetch.queue.backoff.ms", "5"),
     ("fetch.wait.max.ms", "100"),
     ("queued.min.messages", "200000"),
-    ("queued.max.messages.kbytes", "24576"),
+    ("queued.max.messages.kbytes", "8192"),
     ("fetch.message.max.bytes", "1048576"),
     // A response is unpacked as a whole: compressed bytes times four or more are in memory at once.
     ("fetch.max.bytes", "4194304"),
