@@ -9,7 +9,7 @@ use crate::report::Report;
 use crate::test::{Programs, target};
 
 /// The modules whose tests make faults.
-const MODULES: [&str; 4] = ["faults::", "crashes::", "outage::", "poison::"];
+const MODULES: [&str; 5] = ["faults::", "crashes::", "outage::", "poison::", "registry::"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -1,10 +1,10 @@
 //! Fault 20: records whose schema must be asked for, and a registry that is down, broken, slow, or does not have it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use auditstream_consumer::headers;
 use auditstream_integration_tests::{
-    Fixture, Options, RegistryAnswer, ScriptedRegistry, Value, Worker, http, wait_until,
+    FaultReport, Fixture, Options, RegistryAnswer, ScriptedRegistry, Value, Worker, http, wait_until,
 };
 use auditstream_producer::Config as ProducerConfig;
 use auditstream_schemas::{AUDIT_EVENT_V1, AuditEvent, Framing, encode};
@@ -75,8 +75,10 @@ fn assert_waits(fixture: &Fixture, worker: &mut Worker, what: &str, partition: i
 fn fault_20_registry_down_broken_and_slow_known_ids_flow_and_the_partition_waits() {
     const NEW: u32 = 41;
     const EACH: usize = 500;
+    let mut report = FaultReport::new("20 registry down, 500, slow: known ids flow, the partition waits");
     let fixture = Fixture::new(Options::light("registry-down").schema(KNOWN_ID));
     let registry = ScriptedRegistry::closed();
+    report.run();
     let first = fixture.next_event();
     // Known ones in front of it and behind it, on its own partition.
     send(&fixture, KNOWN, siblings(&fixture, &first, 3));
@@ -103,6 +105,7 @@ fn fault_20_registry_down_broken_and_slow_known_ids_flow_and_the_partition_waits
     flow("connections refused", &mut worker);
     wait_metric(&worker, "schema_waiting_partitions", 1.0);
     wait_metric(&worker, "schema_lookups_total", 3.0);
+    let answered = Instant::now();
     registry.answer_all(RegistryAnswer::Status(500));
     registry.open();
     let broken = [
@@ -128,7 +131,9 @@ fn fault_20_registry_down_broken_and_slow_known_ids_flow_and_the_partition_waits
 
     registry.answer_all(RegistryAnswer::Schema(AUDIT_EVENT_V1.to_owned()));
     fixture.wait_landed(PATIENCE);
+    report.recovered(answered.elapsed());
     let verdict = fixture.verdict();
+    report.judged(&verdict);
     verdict.assert_clean(fixture.acknowledged().len() as u64, 0);
     assert_eq!(verdict.raw_rows, verdict.rows, "nothing was inserted twice: {verdict}");
     wait_until("no partition to wait", PATIENCE, || {
@@ -139,14 +144,17 @@ fn fault_20_registry_down_broken_and_slow_known_ids_flow_and_the_partition_waits
     });
     worker.terminate();
     assert_eq!(worker.wait(Duration::from_secs(40)), Some(0));
+    report.passed();
 }
 
 #[test]
 fn fault_20_only_a_confirmed_404_or_an_unusable_schema_is_a_dead_letter() {
     const EACH: u32 = 25;
     const UNUSABLE: u32 = 600;
+    let mut report = FaultReport::new("20 registry 404: a dead letter only when it is confirmed");
     let fixture = Fixture::new(Options::light("registry-404").schema(KNOWN_ID));
     let registry = ScriptedRegistry::answering(RegistryAnswer::Missing);
+    report.run();
     registry.answer(UNUSABLE, RegistryAnswer::Schema("\"int\"".to_owned()));
     registry.answer(UNUSABLE + 1, RegistryAnswer::Schema("no schema".to_owned()));
     let worker = worker(&fixture, &registry);
@@ -167,7 +175,9 @@ fn fault_20_only_a_confirmed_404_or_an_unusable_schema_is_a_dead_letter() {
     }
     fixture.wait_landed(PATIENCE);
     let bad = expected.len() as u64;
-    fixture.verdict().assert_clean(u64::from(EACH) * 100 + bad, bad);
+    let verdict = fixture.verdict();
+    report.judged(&verdict);
+    verdict.assert_clean(u64::from(EACH) * 100 + bad, bad);
     let positions = fixture.poison().positions();
     let letters = fixture.kafka().read(&fixture.dead_letter_topic());
     for (at, (id, code)) in positions.into_iter().zip(expected) {
@@ -191,6 +201,7 @@ fn fault_20_only_a_confirmed_404_or_an_unusable_schema_is_a_dead_letter() {
     assert_eq!(registry.asked(1 << 31), 0);
     worker.terminate();
     assert_eq!(worker.wait(Duration::from_secs(40)), Some(0));
+    report.passed();
 }
 
 /// The event as a writer of a later schema version would write it: one more field at the end.
@@ -206,11 +217,13 @@ fn as_v2(event: &AuditEvent, schema_id: u32) -> Vec<u8> {
 fn fault_20_a_newer_writer_schema_is_learned_while_it_runs() {
     const V2: u32 = 42;
     const EACH: usize = 300;
+    let mut report = FaultReport::new("20 registry has a newer schema: learned while the worker runs");
     let mut v2: serde_json::Value = serde_json::from_str(AUDIT_EVENT_V1).unwrap();
     let region = serde_json::json!({ "name": "region", "type": "string", "default": "" });
     v2["fields"].as_array_mut().unwrap().push(region);
     let fixture = Fixture::new(Options::light("registry-v2").schema(KNOWN_ID));
     let registry = ScriptedRegistry::answering(RegistryAnswer::Missing);
+    report.run();
     registry.answer(V2, RegistryAnswer::Schema(v2.to_string()));
     let workers = [worker(&fixture, &registry), worker(&fixture, &registry)];
     workers.iter().for_each(Worker::wait_ready);
@@ -228,7 +241,9 @@ fn fault_20_a_newer_writer_schema_is_learned_while_it_runs() {
     recorder.finish();
     let _ = sender.positions();
     fixture.wait_landed(PATIENCE);
-    fixture.verdict().assert_clean(2 * EACH as u64, 0);
+    let verdict = fixture.verdict();
+    report.judged(&verdict);
+    verdict.assert_clean(2 * EACH as u64, 0);
     assert!(registry.asked(V2) <= workers.len(), "asked {} times", registry.asked(V2));
     let sql = "SELECT entity_name, service FROM events FINAL WHERE entity_name LIKE 'v2 %' ORDER BY entity_name FORMAT RowBinaryWithNamesAndTypes";
     let table = auditstream_integration_tests::Table::read(&fixture.admin().try_bytes(sql).unwrap());
@@ -236,14 +251,17 @@ fn fault_20_a_newer_writer_schema_is_learned_while_it_runs() {
     let expected: Vec<Vec<Value>> =
         names.iter().map(|(name, service)| vec![Value::text(name), Value::text(service)]).collect();
     assert_eq!(table.rows, expected);
+    report.passed();
 }
 
 #[test]
 fn fault_20_partitions_that_wait_move_between_workers() {
     const NEW: u32 = 43;
     const EACH: usize = 400;
+    let mut report = FaultReport::new("20 registry 500 while partitions move");
     let fixture = Fixture::new(Options::light("registry-moves").schema(KNOWN_ID));
     let registry = ScriptedRegistry::answering(RegistryAnswer::Status(500));
+    report.run();
     let first = worker(&fixture, &registry);
     first.wait_ready();
     // Each partition gets records of the new schema somewhere.
@@ -264,11 +282,15 @@ fn fault_20_partitions_that_wait_move_between_workers() {
     second.terminate();
     assert_eq!(second.wait(Duration::from_secs(40)), Some(0), "nothing holds up its end");
     wait_metric(&first, "schema_waiting_partitions", 6.0);
+    let answered = Instant::now();
     registry.answer_all(RegistryAnswer::Schema(AUDIT_EVENT_V1.to_owned()));
     fixture.wait_landed(PATIENCE);
+    report.recovered(answered.elapsed());
     let verdict = fixture.verdict();
+    report.judged(&verdict);
     verdict.assert_clean(6 * EACH as u64, 0);
     assert_eq!(verdict.raw_rows, verdict.rows, "nothing was inserted twice: {verdict}");
+    report.passed();
 }
 
 /// ClickHouse is away until the worker has paused everything because it holds as much as may be, and is back.
@@ -283,9 +305,11 @@ fn fill_up(fixture: &Fixture, worker: &Worker, meanwhile: impl FnOnce()) {
 #[test]
 fn fault_20_waiting_outlasts_a_worker_that_is_full() {
     const NEW: u32 = 44;
+    let mut report = FaultReport::new("20 registry 500 while the worker is full");
     let options = Options::own_servers("registry-full").schema(KNOWN_ID);
     let fixture = Fixture::new(options.consumer("batch_max_bytes = 65536\nin_flight_bytes = 131072"));
     let registry = ScriptedRegistry::answering(RegistryAnswer::Status(500));
+    report.run();
     let mut worker = worker(&fixture, &registry);
     worker.wait_ready();
     let first = fixture.next_event();
@@ -307,7 +331,12 @@ fn fault_20_waiting_outlasts_a_worker_that_is_full() {
             _ => Ok(()),
         });
     });
+    let answered = Instant::now();
     fixture.wait_landed(PATIENCE);
-    fixture.verdict().assert_clean(fixture.acknowledged().len() as u64, 0);
+    report.recovered(answered.elapsed());
+    let verdict = fixture.verdict();
+    report.judged(&verdict);
+    verdict.assert_clean(fixture.acknowledged().len() as u64, 0);
     assert!(worker.runs(), "the worker ended");
+    report.passed();
 }
