@@ -1,6 +1,6 @@
 //! Records to Arrow columns: the hot path.
 //!
-//! A regular record of the current schema goes straight to columns (`straight.rs`). Any other passes the guard (`guard.rs`), which names what is wrong
+//! A regular record of the current schema goes straight to columns (`straight`). Any other passes the guard (`guard.rs`), which names what is wrong
 //! with it, and is then decoded by arrow-avro into the columns of its writer's lane, resolved to the reader schema. One bad record costs only itself:
 //! - the decoder of a lane never sees a frame, so that another writer's record can't end its batch;
 //! - should arrow-avro refuse a record that the guard passed, it is left with half a row. The lane keeps the bodies it

@@ -1,0 +1,103 @@
+//! A body as it is read: numbers and texts, checked.
+
+use crate::hash::PIECE;
+
+/// A text in a body.
+#[derive(Clone, Copy)]
+pub(super) struct Text<'a> {
+    pub(super) value: &'a [u8],
+    /// Its first bytes and what follows behind it, where there is as much.
+    pub(super) piece: Option<&'a [u8; PIECE]>,
+}
+
+impl Text<'_> {
+    const EMPTY: Self = Self { value: &[], piece: Some(&[0; PIECE]) };
+
+    /// Whether the bytes are UTF-8; nearly all are short and ASCII.
+    #[inline(always)]
+    fn is_utf8(&self) -> bool {
+        const HIGH_BITS: u128 = u128::from_ne_bytes([0x80; PIECE]);
+        match self.piece {
+            Some(piece) if self.value.len() <= PIECE => {
+                // Of a piece as a little-endian number the low bytes are the first ones.
+                let unused = 8 * (PIECE - self.value.len()) as u32;
+                let high = (u128::from_le_bytes(*piece) & HIGH_BITS).checked_shl(unused).unwrap_or(0);
+                high == 0 || std::str::from_utf8(self.value).is_ok()
+            }
+            _ => self.value.is_ascii() || std::str::from_utf8(self.value).is_ok(),
+        }
+    }
+}
+
+/// What is left of a body.
+pub(super) struct Input<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Input<'a> {
+    pub(super) fn new(body: &'a [u8]) -> Self {
+        Self { rest: body }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    #[inline(always)]
+    fn byte(&mut self) -> Option<u8> {
+        let (&byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(byte)
+    }
+
+    /// A zigzag varint of at most ten bytes that fits 64 bits.
+    #[inline(always)]
+    pub(super) fn long(&mut self) -> Option<i64> {
+        let first = self.byte()?;
+        let mut value = u64::from(first & 0x7f);
+        if first >= 0x80 {
+            let mut shift = 7;
+            loop {
+                let byte = self.byte()?;
+                // The tenth byte has room for one bit.
+                if shift == 63 && byte > 1 {
+                    return None;
+                }
+                value |= u64::from(byte & 0x7f) << shift;
+                if byte < 0x80 {
+                    break;
+                }
+                shift += 7;
+            }
+        }
+        Some((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
+    }
+
+    /// A string, which is UTF-8.
+    #[inline(always)]
+    pub(super) fn text(&mut self) -> Option<Text<'a>> {
+        let len = usize::try_from(self.long()?).ok()?;
+        let piece = self.rest.first_chunk();
+        let (value, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        let text = Text { value, piece };
+        // Not `Option::filter`: that is a call, and this is the hottest line of the worker.
+        if text.is_utf8() { Some(text) } else { None }
+    }
+
+    /// A union of null and string; null is the empty text.
+    #[inline(always)]
+    pub(super) fn nullable(&mut self) -> Option<Text<'a>> {
+        match self.byte()? {
+            0 => Some(Text::EMPTY),
+            2 => self.text(),
+            _ => None,
+        }
+    }
+
+    /// A uuid's 36 characters. Other spellings are for the long way to judge.
+    #[inline]
+    pub(super) fn uuid(&mut self) -> Option<&'a [u8]> {
+        self.text().map(|text| text.value).filter(|text| text.len() == 36)
+    }
+}
