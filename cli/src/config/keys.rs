@@ -112,7 +112,7 @@ pub(crate) const KEYS: &[Key] = &[
     number("consumer.batch_max_age_ms", integer(1, HOUR_MS), 500),
     number("consumer.freshness_target_ms", integer(10, HOUR_MS), 1_000),
     number("consumer.max_parts", integer(1, 100_000), 300),
-    number("consumer.in_flight_bytes", integer(64 * 1024, 16 * 1024 * MIB), 64 * MIB),
+    number("consumer.in_flight_bytes", integer(64 * 1024, 16 * 1024 * MIB), 56 * MIB),
     number("consumer.drain_deadline_ms", integer(100, HOUR_MS), 25_000),
     Key {
         path: "consumer.http_listen",

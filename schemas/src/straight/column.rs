@@ -11,9 +11,6 @@ use arrow_schema::ArrowError;
 use super::input::{Input, Text};
 use crate::hash::{Frame, PIECE, symbol_frame};
 
-/// Bytes of a column at first.
-const FIRST_BYTES: usize = 4096;
-
 /// Offsets from where each value ends.
 pub(super) fn offsets(mut ends: Vec<i32>) -> OffsetBuffer<i32> {
     ends.insert(0, 0);
@@ -29,9 +26,7 @@ pub(super) fn renewed<T>(column: &mut Vec<T>) -> Vec<T> {
 /// A column of strings.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
-    /// The column's bytes are the first `used`; what follows is scratch, so that short texts can be copied in one piece of fixed size.
     bytes: Vec<u8>,
-    used: usize,
     ends: Vec<i32>,
 }
 
@@ -72,39 +67,26 @@ impl Texts {
 
     #[inline(always)]
     pub(super) fn append(&mut self, text: Text<'_>) -> Option<()> {
-        let end = self.used + text.value.len();
-        if text.value.len() <= PIECE
-            && let Some(piece) = text.piece
-            && let Some(to) = self.bytes.get_mut(self.used..self.used + PIECE)
-        {
-            to.copy_from_slice(piece);
-        } else {
-            self.append_long(text.value, end);
+        match text.piece {
+            // Of fixed size this is one move; a call that copies so few bytes costs more than the bytes.
+            Some(piece) if text.value.len() <= PIECE => {
+                let end = self.bytes.len() + text.value.len();
+                self.bytes.extend_from_slice(piece);
+                self.bytes.truncate(end);
+            }
+            _ => self.bytes.extend_from_slice(text.value),
         }
-        self.used = end;
-        self.ends.push(i32::try_from(end).ok()?);
+        self.ends.push(i32::try_from(self.bytes.len()).ok()?);
         Some(())
-    }
-
-    #[inline(never)]
-    fn append_long(&mut self, value: &[u8], end: usize) {
-        if end + PIECE > self.bytes.len() {
-            self.bytes.resize((2 * end).max(FIRST_BYTES), 0);
-        }
-        self.bytes[self.used..end].copy_from_slice(value);
     }
 
     pub(super) fn truncate(&mut self, rows: usize) {
         self.ends.truncate(rows);
-        self.used = self.ends.last().map_or(0, |&end| usize::try_from(end).unwrap_or(0));
+        self.bytes.truncate(self.ends.last().map_or(0, |&end| usize::try_from(end).unwrap_or(0)));
     }
 
     pub(super) fn take(&mut self) -> Result<ArrayRef, ArrowError> {
-        self.bytes.truncate(self.used);
-        self.used = 0;
-        // Room for an eighth more than this time, and for the last piece.
-        let room = vec![0; self.bytes.len() + self.bytes.len() / 8 + PIECE];
-        let bytes = Buffer::from_vec(mem::replace(&mut self.bytes, room));
+        let bytes = Buffer::from_vec(renewed(&mut self.bytes));
         Ok(Arc::new(StringArray::try_new(offsets(renewed(&mut self.ends)), bytes, None)?))
     }
 }
