@@ -3,7 +3,7 @@
 //! librdkafka calls back inside `poll`. Nothing is decided there: assignments and revocations go into a queue that the loop
 //! empties after each poll, and the loop answers a rebalance when its work is done. librdkafka waits for that answer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -185,6 +185,8 @@ pub(crate) struct Reader {
     topic: String,
     /// The topic that each partition's offsets speak of, as looked up when the partition was assigned.
     topic_ids: BTreeMap<i32, TopicId>,
+    /// Partitions whose committed offset a worker had committed, as it was when they were assigned.
+    own_commits: BTreeSet<i32>,
 }
 
 impl Reader {
@@ -192,7 +194,7 @@ impl Reader {
     pub(crate) fn new(properties: &ClientConfig, topic: &str, tokens: Option<TokenFile>) -> KafkaResult<Self> {
         let signals = Signals { topic: topic.to_owned(), tokens, ..Signals::default() };
         let consumer = Arc::new(properties.create_with_context(signals)?);
-        Ok(Self { consumer, topic: topic.to_owned(), topic_ids: BTreeMap::new() })
+        Ok(Self { consumer, topic: topic.to_owned(), topic_ids: BTreeMap::new(), own_commits: BTreeSet::new() })
     }
 
     /// The first of `topics` that does not exist, as far as this user may see. For the time before joining the group; when it fails,
@@ -286,6 +288,11 @@ impl Reader {
         self.topic_ids.get(&partition)
     }
 
+    /// Whether the committed offset of `partition`, as it was when it was assigned, is a worker's. Somebody else's is where he wants reading to begin.
+    pub(crate) fn is_own_commit(&self, partition: i32) -> bool {
+        self.own_commits.contains(&partition)
+    }
+
     /// Those of `partitions` that were assigned while the topic had another id than `now`.
     pub(crate) fn of_another_topic(&self, partitions: impl Iterator<Item = i32>, now: &TopicId) -> Vec<i32> {
         partitions.filter(|partition| self.topic_ids.get(partition).is_some_and(|id| id != now)).collect()
@@ -313,6 +320,10 @@ impl Reader {
                     Some(id) => self.topic_ids.insert(partition, id.clone()),
                     None => self.topic_ids.remove(&partition),
                 };
+                self.own_commits.remove(&partition);
+                if id.as_ref().is_some_and(|id| id.is_own(element.metadata())) {
+                    self.own_commits.insert(partition);
+                }
                 match element.offset() {
                     Offset::Offset(offset) if id.as_ref().is_some_and(|id| id.is_foreign(element.metadata())) => {
                         tracing::warn!(

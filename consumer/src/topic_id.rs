@@ -31,6 +31,11 @@ impl TopicId {
         format!("{PREFIX}{}", self.0)
     }
 
+    /// Whether a committed offset with this metadata was committed by a worker that read this very topic.
+    pub(crate) fn is_own(&self, metadata: &str) -> bool {
+        metadata.strip_prefix(PREFIX) == Some(&self.0)
+    }
+
     /// Whether a committed offset with this metadata speaks of another topic than this one. Metadata of another form is somebody else's, such as of a
     /// human who set the offset with Kafka's own tool: he means this topic.
     pub(crate) fn is_foreign(&self, metadata: &str) -> bool {
@@ -132,5 +137,6 @@ mod tests {
         assert!(id.is_foreign(&TopicId("00fe".into()).metadata()));
         assert!(!id.is_foreign(""), "a human's commit");
         assert!(!id.is_foreign("moved by ops"), "a human's commit");
+        assert!(id.is_own(&id.metadata()) && !id.is_own("") && !id.is_own(&TopicId("00fe".into()).metadata()));
     }
 }

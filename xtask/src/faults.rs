@@ -13,7 +13,7 @@ const MODULES: [&str; 5] = ["faults::", "crashes::", "outage::", "poison::", "re
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The long form, of about an hour: 10 million events across 300 kills, ten minutes without ClickHouse.
+    /// The long form, of half an hour: 10 million events across 300 kills, ten minutes without ClickHouse.
     #[arg(long)]
     long: bool,
     /// Write the records as a JSON array: fault, runs, events, lost, double, `recovered_ms`, passed.

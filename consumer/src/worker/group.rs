@@ -77,7 +77,12 @@ impl Loop {
         let Some(topic_id) = of_one_topic else {
             return Vec::new();
         };
-        let starts: Vec<_> = committed.iter().filter_map(|&(partition, offset)| Some((partition, offset?))).collect();
+        // An offset that a human has set is where he wants reading to begin.
+        let own = committed.iter().filter(|(partition, _)| self.reader.is_own_commit(*partition));
+        let starts: Vec<_> = own.filter_map(|&(partition, offset)| Some((partition, offset?))).collect();
+        if starts.is_empty() {
+            return Vec::new();
+        }
         let look_up = self.sink.store.landed(&self.sink.topic, topic_id, &starts);
         match self.runtime.block_on(async { tokio::time::timeout(LANDED_TIMEOUT, look_up).await }) {
             Ok(Ok(landed)) => landed,

@@ -47,8 +47,13 @@ fn a_worker_answers_probes_and_tells_its_figures() {
     fixture.wait_landed(Duration::from_secs(90));
 
     let metrics = || http::get(&address, "/metrics").unwrap().text();
-    wait_until("the worker to have told its lag", Duration::from_secs(20), || match metrics() {
-        text if text.contains("auditstream_consumer_lag{") => Ok(()),
+    // The client tells it once a second.
+    let has_none = |text: &str| {
+        let lags = || text.lines().filter(|line| line.starts_with("auditstream_consumer_lag{"));
+        lags().count() == 6 && lags().all(|line| line.ends_with(" 0"))
+    };
+    wait_until("the worker to have told that it lags no more", Duration::from_secs(20), || match metrics() {
+        text if has_none(&text) => Ok(()),
         text => Err(text),
     });
     let text = metrics();
