@@ -2,7 +2,7 @@
 //!
 //! | what it sees | what it does | why |
 //! |---|---|---|
-//! | a batch was full and there is still more to read | twice the rows, up to the ceiling; at once to the ceiling when the lag is many batches | an insert costs ClickHouse a part and the merges of it: behind, few and large ones catch up soonest |
+//! | a batch was full and there is still more to read, or to fetch | twice the rows, up to the ceiling; at once to the ceiling when the lag is many batches | an insert costs ClickHouse a part and the merges of it: behind, few and large ones catch up soonest |
 //! | several batches in a row were closed for age or for want of records, far from full | half the rows, down to the floor | a batch that is full early is queryable early |
 //! | inserts take long | shorter waiting | waiting and insert together are what a reader sees as delay: they share [`Targets::freshness`] |
 //! | too many parts, refused (252) or counted | longer waiting, up to eight times | fewer parts; being late is better than being refused |
@@ -140,10 +140,16 @@ impl Governor {
         self.age
     }
 
+    /// Whether a batch of records that are not read yet is known to wait in the topic: nothing to read just now only means that fetching takes a moment.
+    #[must_use]
+    pub fn expects_more(&self) -> bool {
+        self.lag >= self.rows as u64
+    }
+
     /// A batch of `rows` was closed; `is_behind`: there was always more to read while it was open.
     pub fn sealed(&mut self, reason: SealReason, rows: usize, is_behind: bool) -> Option<Decision> {
         match reason {
-            SealReason::Rows if is_behind => {
+            SealReason::Rows if is_behind || self.expects_more() => {
                 self.small_batches = 0;
                 let far = self.lag / FAR_BEHIND >= self.rows as u64;
                 let wanted = if far { self.rows_cap } else { self.rows.saturating_mul(2) };
@@ -274,7 +280,16 @@ mod tests {
 
     #[test]
     fn a_full_batch_that_emptied_the_topic_changes_nothing() {
-        assert_eq!(governor().sealed(SealReason::Rows, 1_000, false), None);
+        let mut governor = governor();
+        governor.lag(999);
+        assert_eq!(governor.sealed(SealReason::Rows, 1_000, false), None);
+        governor.lag(1_000);
+        let waiting = governor.sealed(SealReason::Rows, 1_000, false);
+        assert_eq!(
+            waiting.map(|decision| decision.rows),
+            Some(2_000),
+            "only the client's queue was empty, not the topic"
+        );
     }
 
     #[test]

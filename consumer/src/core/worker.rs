@@ -359,7 +359,8 @@ impl Worker {
 
     /// Whether the batch should not wait for more when there is no more: a small one only as often as age alone would have it.
     fn is_worth_an_insert(&self, now: Now) -> bool {
-        let is_large = self.filling.as_ref().is_some_and(|batch| batch.rows >= self.limits.targets.floor_rows);
+        let is_large = self.filling.as_ref().is_some_and(|batch| batch.rows >= self.limits.targets.floor_rows)
+            && !self.governor.expects_more();
         let is_rare = self.last_seal.is_none_or(|last| last + self.governor.age() <= now);
         (is_large || is_rare) && self.has_free_insert()
     }
