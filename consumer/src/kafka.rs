@@ -32,6 +32,8 @@ const START_LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long events are taken in around a look-up at the start: the client asks for its token this way, and tells why it can't connect.
 const EVENTS: Duration = Duration::from_millis(100);
 
+/// How large the backlog is only helps to begin with batches of the right size: nobody waits for it.
+const BACKLOG_TIMEOUT: Duration = Duration::from_millis(200);
 /// librdkafka's own thread answers a seek, which takes it no time unless it is busy.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -249,6 +251,15 @@ impl Reader {
     /// The topic that the offsets of `partition` speak of since its last assignment.
     pub(crate) fn topic_id_of(&self, partition: i32) -> Option<&TopicId> {
         self.topic_ids.get(&partition)
+    }
+
+    /// Records that wait beyond `starts`, as far as the brokers say so at once.
+    pub(crate) fn backlog(&self, starts: &[(i32, Option<i64>)]) -> u64 {
+        let waiting = starts.iter().filter_map(|&(partition, start)| {
+            let (low, high) = self.consumer.fetch_watermarks(&self.topic, partition, BACKLOG_TIMEOUT).ok()?;
+            u64::try_from(high - start.unwrap_or(low)).ok()
+        });
+        waiting.sum()
     }
 
     /// Whether the committed offset of `partition`, as it was when it was assigned, is a worker's. Somebody else's is where he wants reading to begin.

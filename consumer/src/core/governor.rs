@@ -151,9 +151,7 @@ impl Governor {
         match reason {
             SealReason::Rows if is_behind || self.expects_more() => {
                 self.small_batches = 0;
-                let far = self.lag / FAR_BEHIND >= self.rows as u64;
-                let wanted = if far { self.rows_cap } else { self.rows.saturating_mul(2) };
-                self.set_rows(wanted, Cause::Backlog)
+                self.set_rows(self.rows.saturating_mul(2), Cause::Backlog)
             }
             SealReason::Age | SealReason::CaughtUp if rows < self.rows / 4 => {
                 self.small_batches += 1;
@@ -195,8 +193,13 @@ impl Governor {
     }
 
     /// So many records wait in the topic.
-    pub fn lag(&mut self, records: u64) {
+    pub fn lag(&mut self, records: u64) -> Option<Decision> {
         self.lag = records;
+        if self.is_far_behind() { self.set_rows(self.rows_cap, Cause::Backlog) } else { None }
+    }
+
+    fn is_far_behind(&self) -> bool {
+        self.lag / FAR_BEHIND >= self.rows as u64
     }
 
     /// The fullest partition of the table has so many parts.
@@ -273,8 +276,8 @@ mod tests {
     #[test]
     fn a_large_lag_goes_to_the_ceiling_at_once() {
         let mut governor = governor();
-        governor.lag(16_000);
-        let decision = governor.sealed(SealReason::Rows, 1_000, true);
+        assert_eq!(governor.lag(15_999), None);
+        let decision = governor.lag(16_000);
         assert_eq!(decision, Some(Decision { rows: 100_000, age: 500 * MS, cause: Cause::Backlog }));
     }
 
@@ -342,7 +345,6 @@ mod tests {
     fn a_memory_limit_caps_the_rows_and_success_lifts_the_cap() {
         let mut governor = governor();
         governor.lag(1 << 40);
-        governor.sealed(SealReason::Rows, 1_000, true);
         let decision = governor.overloaded(Overload::Memory, 100_000);
         assert_eq!(decision.map(|d| (d.rows, d.cause)), Some((50_000, Cause::MemoryLimit)));
         assert_eq!(governor.sealed(SealReason::Rows, 50_000, true), None, "the cap holds");
@@ -350,6 +352,6 @@ mod tests {
         assert_eq!(governor.rows(), 400, "below the floor, where the floor does not fit");
         let recovered = (0..200).filter_map(|_| governor.inserted(20 * MS)).find(|d| d.cause == Cause::Recovered);
         assert!(recovered.is_some());
-        assert!(governor.sealed(SealReason::Rows, 400, true).is_some_and(|d| d.rows == 100_000));
+        assert!(governor.lag(1 << 40).is_some_and(|d| d.rows == 100_000));
     }
 }

@@ -199,7 +199,7 @@ impl Worker {
                     not_before: now + delay,
                 };
             }
-            Input::Lag(records) => self.governor.lag(records),
+            Input::Lag(records) => tuned(self.governor.lag(records), actions),
             Input::Parts(parts) => tuned(self.governor.parts(parts), actions),
             Input::CaughtUp => {
                 if let Some(batch) = &mut self.filling {

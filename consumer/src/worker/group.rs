@@ -48,6 +48,7 @@ impl Loop {
         let further = |partition| landed.iter().find(|(of, _)| *of == partition).map(|(_, offset)| *offset);
         let starts: Vec<_> =
             committed.iter().map(|&(partition, offset)| (partition, further(partition).or(offset))).collect();
+        let backlog = self.reader.backlog(&starts);
         self.fetched.attach(&self.sink.topic, partitions.iter().copied()).map_err(WorkerError::Kafka)?;
         self.reader.assign(&starts).map_err(WorkerError::Kafka)?;
         tracing::info!(?starts, ?landed, "partitions assigned");
@@ -63,6 +64,9 @@ impl Loop {
         }
         if !landed.is_empty() {
             self.input(Input::Landed(landed));
+        }
+        if backlog > 0 {
+            self.input(Input::Lag(backlog));
         }
         self.assignment_changed();
         Ok(())
