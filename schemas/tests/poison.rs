@@ -154,7 +154,7 @@ fn codes_are_stable() {
     assert_eq!(
         names.join(" "),
         "empty null-value wrong-magic unknown-schema truncated trailing-bytes length-out-of-range invalid-utf8 bad-union-branch \
-         bad-enum-symbol bad-varint too-deep invalid-uuid time-out-of-range missing-field unresolvable"
+         bad-enum-symbol bad-varint too-deep invalid-uuid time-out-of-range missing-field unresolvable unusable-schema"
     );
 }
 
