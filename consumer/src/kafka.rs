@@ -253,11 +253,11 @@ impl Reader {
         self.topic_ids.get(&partition)
     }
 
-    /// Records that wait beyond `starts`, as far as the brokers say so at once.
+    /// Records that wait beyond `starts`, as far as the brokers say so at once: the first that does not ends the asking.
     pub(crate) fn backlog(&self, starts: &[(i32, Option<i64>)]) -> u64 {
-        let waiting = starts.iter().filter_map(|&(partition, start)| {
+        let waiting = starts.iter().map_while(|&(partition, start)| {
             let (low, high) = self.consumer.fetch_watermarks(&self.topic, partition, BACKLOG_TIMEOUT).ok()?;
-            u64::try_from(high - start.unwrap_or(low)).ok()
+            Some(u64::try_from(high - start.unwrap_or(low)).unwrap_or(0))
         });
         waiting.sum()
     }

@@ -29,7 +29,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use auditstream_schemas::BatchDecoder;
-use auditstream_store::{ErrorClass, ShapeError, Store};
+use auditstream_store::{ShapeError, Store};
 use rdkafka::error::KafkaError;
 
 pub use config::{CLASSIC_ONLY, Config, GroupProtocol};
@@ -49,8 +49,6 @@ use crate::worker::{Loop, LoopState, UnknownSchemas};
 
 /// Wait between two attempts to reach a server at the start.
 const START_RETRY: Duration = Duration::from_secs(1);
-/// How often the parts of the table are counted: merges take seconds.
-const PARTS_INTERVAL: Duration = Duration::from_secs(5);
 /// A topic that was just made is not known to every broker at once: so often it is looked for before it counts as missing.
 const TOPIC_LOOKUPS: u32 = 5;
 /// So many look-ups one after the other must fail after a refusal before it is believed: a broker that is just starting may refuse what it takes a
@@ -114,8 +112,6 @@ pub async fn run(
     }
     let traces = start_traces(&config, &metrics).map_err(WorkerError::Telemetry)?;
     let (completions, inbox) = mpsc::channel();
-    let parts = watch_parts(store.clone(), completions.clone());
-    let _watch = EndWithUs(tokio::spawn(parts).abort_handle());
     tokio::pin!(shutdown);
     let reader =
         Reader::new(&config.consumer_properties(), &config.topic, config.tokens()).map_err(WorkerError::Kafka)?;
@@ -139,6 +135,7 @@ pub async fn run(
         config.tokens(),
     )
     .map_err(WorkerError::Kafka)?;
+    tokio::spawn(watch::parts(store.clone(), completions.clone()));
     tokio::spawn(watch::topic(reader.topic_id_looker(), completions.clone()));
     let worker = Loop {
         core: Worker::new(config.limits(seed)),
@@ -183,32 +180,6 @@ pub async fn run(
         result = &mut finished => return result.unwrap_or(Err(WorkerError::Thread)),
     }
     finished.await.unwrap_or(Err(WorkerError::Thread))
-}
-
-/// Ends a task of the runtime when the worker ends.
-struct EndWithUs(tokio::task::AbortHandle);
-
-impl Drop for EndWithUs {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Tells the loop how many parts the table has, until nobody listens. While ClickHouse is away there is nothing to tell: inserts fail then too, and those
-/// count.
-async fn watch_parts(store: Store, completions: mpsc::Sender<Completion>) {
-    let mut is_refused = false;
-    loop {
-        tokio::time::sleep(PARTS_INTERVAL).await;
-        match store.fullest_partition().await {
-            Ok(parts) if completions.send(Completion::Parts(parts)).is_err() => return,
-            Err(error) if error.class == ErrorClass::Halt && !is_refused => {
-                is_refused = true;
-                tracing::warn!(%error, "the parts of the table can't be counted; too many of them are noticed only when inserts are refused");
-            }
-            Ok(_) | Err(_) => {}
-        }
-    }
 }
 
 fn start_traces(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Traces>, TelemetryError> {

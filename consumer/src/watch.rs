@@ -1,7 +1,9 @@
-//! What nobody tells the worker: that its topic was deleted and made again. Asked for now and then, beside the loop.
+//! What nobody tells the worker: that its topic was deleted and made again, and how many parts the table has. Asked for now and then, beside the loop.
 
 use std::sync::mpsc::Sender;
 use std::time::Duration;
+
+use auditstream_store::{ErrorClass, Store};
 
 use crate::sink::Completion;
 use crate::topic_id::TopicId;
@@ -25,6 +27,26 @@ where
             // Nobody knows just now; the next look comes.
             Ok(Some(None)) => {}
             Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// How often the parts of the table are counted: merges take seconds.
+const PARTS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Tells the loop how many parts the table has, for as long as the loop is there. While ClickHouse is away there is nothing to tell: inserts fail then
+/// too, and those count.
+pub(crate) async fn parts(store: Store, completions: Sender<Completion>) {
+    let mut is_refused = false;
+    loop {
+        tokio::time::sleep(PARTS_INTERVAL).await;
+        match store.fullest_partition().await {
+            Ok(parts) if completions.send(Completion::Parts(parts)).is_err() => return,
+            Err(error) if error.class == ErrorClass::Halt && !is_refused => {
+                is_refused = true;
+                tracing::warn!(%error, "the parts of the table can't be counted; too many of them are noticed only when inserts are refused");
+            }
+            Ok(_) | Err(_) => {}
         }
     }
 }

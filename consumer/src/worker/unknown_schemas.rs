@@ -199,14 +199,13 @@ impl UnknownSchemas {
         }
     }
 
-    /// Partitions that are no longer ours; returns those of them that waited.
-    pub(super) fn released(&mut self, partitions: &[i32]) -> Vec<i32> {
-        let waited = partitions.iter().copied().filter(|partition| self.waiting.remove(partition).is_some()).collect();
+    /// Partitions that are no longer ours.
+    pub(super) fn released(&mut self, partitions: &[i32]) {
+        self.waiting.retain(|partition, _| !partitions.contains(partition));
         if self.waiting.is_empty() {
             self.to_ask.clear();
             self.asked.drain().for_each(|(_, task)| task.abort());
         }
-        waited
     }
 
     /// Partitions whose records are dropped for longer than a look-up should take; each is named again only after a while, for the core may have
@@ -478,10 +477,10 @@ mod tests {
         }
         let task = tokio::spawn(std::future::pending::<()>());
         unknown.asked.insert(7, task.abort_handle());
-        assert_eq!(unknown.released(&[0, 1]), [1]);
+        unknown.released(&[0, 1]);
         assert!(!unknown.passes_over(1, 11) && unknown.passes_over(2, 11));
         assert_eq!(unknown.asked.len(), 1);
-        assert_eq!(unknown.released(&[2]), [2]);
+        unknown.released(&[2]);
         assert!(task.await.unwrap_err().is_cancelled() && unknown.asked.is_empty() && unknown.to_ask.is_empty());
     }
 }

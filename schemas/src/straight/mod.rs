@@ -1,7 +1,7 @@
 //! The straight way from a body of the current schema to Arrow columns.
 //!
 //! Nearly all records are written with exactly the reader's schema. For those the order of fields is known, so one pass over the bytes checks them and
-//! appends to the columns, in a third of the time of the guard and arrow-avro together. What is not perfectly regular here is not judged
+//! appends to the columns, in about half the time of the guard and arrow-avro together. What is not perfectly regular here is not judged
 //! here: the row is taken back and the record goes the long way, by the guard, which names what is wrong, and by arrow-avro.
 //!
 //! Whatever is accepted here the guard accepts too, and arrow-avro makes the same row of it; the tests hold both to that. Two things differ in form: an
