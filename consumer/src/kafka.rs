@@ -33,7 +33,7 @@ const START_LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 const EVENTS: Duration = Duration::from_millis(100);
 
 /// How large the backlog is only helps to begin with batches of the right size: nobody waits for it.
-const BACKLOG_TIMEOUT: Duration = Duration::from_millis(200);
+const WATERMARKS_TIMEOUT: Duration = Duration::from_millis(200);
 /// librdkafka's own thread answers a seek, which takes it no time unless it is busy.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -44,6 +44,8 @@ pub(crate) enum Signal {
     Revoke(Vec<i32>),
     /// Records of each partition that are not committed yet.
     Lag(BTreeMap<i32, i64>),
+    /// Where the log of each partition begins, and the offset that the next record gets.
+    Logs(Vec<(i32, i64, i64)>),
 }
 
 /// The callbacks' side of the queue.
@@ -106,6 +108,10 @@ impl ClientContext for Signals {
         };
         let lag = topic.partitions.iter().filter(|&(&id, partition)| id >= 0 && partition.consumer_lag >= 0);
         self.push(Signal::Lag(lag.map(|(&id, partition)| (id, partition.consumer_lag)).collect()));
+        // The end of what may be read: not of transactions that are open.
+        let logs =
+            topic.partitions.iter().filter(|(_, partition)| partition.lo_offset >= 0 && partition.ls_offset >= 0);
+        self.push(Signal::Logs(logs.map(|(&id, partition)| (id, partition.lo_offset, partition.ls_offset)).collect()));
     }
 }
 
@@ -253,13 +259,13 @@ impl Reader {
         self.topic_ids.get(&partition)
     }
 
-    /// Records that wait beyond `starts`, as far as the brokers say so at once: the first that does not ends the asking.
-    pub(crate) fn backlog(&self, starts: &[(i32, Option<i64>)]) -> u64 {
-        let waiting = starts.iter().map_while(|&(partition, start)| {
-            let (low, high) = self.consumer.fetch_watermarks(&self.topic, partition, BACKLOG_TIMEOUT).ok()?;
-            Some(u64::try_from(high - start.unwrap_or(low)).unwrap_or(0))
+    /// Where the logs of `partitions` begin and end, as far as the brokers say so at once: the first that does not ends the asking.
+    pub(crate) fn logs(&self, partitions: &[i32]) -> Vec<(i32, i64, i64)> {
+        let logs = partitions.iter().map_while(|&partition| {
+            let (low, high) = self.consumer.fetch_watermarks(&self.topic, partition, WATERMARKS_TIMEOUT).ok()?;
+            Some((partition, low, high))
         });
-        waiting.sum()
+        logs.collect()
     }
 
     /// Whether the committed offset of `partition`, as it was when it was assigned, is a worker's. Somebody else's is where he wants reading to begin.

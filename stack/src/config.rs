@@ -162,6 +162,7 @@ pub(crate) fn clickhouse_config(dir: &Path, http_port: u16, tcp_port: u16, memor
   <primary_index_cache_size>268435456</primary_index_cache_size>
   <index_mark_cache_size>67108864</index_mark_cache_size>
   <background_pool_size>4</background_pool_size>
+  <os_threads_nice_value_merge_mutate>10</os_threads_nice_value_merge_mutate>
   <background_schedule_pool_initial_size>2</background_schedule_pool_initial_size>
   <max_thread_pool_size>2000</max_thread_pool_size>
   <max_thread_pool_free_size>64</max_thread_pool_free_size>

@@ -168,6 +168,21 @@ impl Batch {
         }
     }
 
+    /// Records in it.
+    pub(super) fn len(&self) -> usize {
+        self.rows + self.dead_letters
+    }
+
+    /// No insert without rows, no delivery without dead letters.
+    pub(super) fn skip_what_is_empty(&mut self) {
+        if self.rows == 0 {
+            self.insert = Step::Done;
+        }
+        if self.dead_letters == 0 {
+            self.delivery = Step::Done;
+        }
+    }
+
     /// ClickHouse has too little memory for the insert: the next attempt is made of more and smaller ones.
     pub(super) fn divide(&mut self) {
         let rows = u32::try_from(self.rows).unwrap_or(u32::MAX);

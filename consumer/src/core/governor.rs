@@ -3,6 +3,7 @@
 //! | what it sees | what it does | why |
 //! |---|---|---|
 //! | a batch was full and there is still more to read, or to fetch | twice the rows, up to the ceiling; at once to the ceiling when the lag is many batches | an insert costs ClickHouse a part and the merges of it: behind, few and large ones catch up soonest |
+//! | what would fill the open batch waits in the topic | it may wait for all of [`Targets::freshness`] | it is full soon; a part of it would only be one more insert |
 //! | several batches in a row were closed for age or for want of records, far from full | half the rows, down to the floor | a batch that is full early is queryable early |
 //! | inserts take long | shorter waiting | waiting and insert together are what a reader sees as delay: they share [`Targets::freshness`] |
 //! | too many parts, refused (252) or counted | longer waiting, up to eight times | fewer parts; being late is better than being refused |
@@ -107,7 +108,6 @@ pub struct Governor {
     /// How often waiting was doubled for want of merges.
     holds: u32,
     small_batches: u32,
-    lag: u64,
 }
 
 impl Governor {
@@ -123,7 +123,6 @@ impl Governor {
             rows_cap: targets.ceiling_rows,
             holds: 0,
             small_batches: 0,
-            lag: 0,
             targets,
         }
     }
@@ -134,22 +133,17 @@ impl Governor {
         self.rows
     }
 
-    /// The age that closes a batch now.
+    /// The age that closes a batch now. When records that would fill it are known to wait in the topic, closing it early makes nothing queryable
+    /// sooner but its own few rows, and the rest later.
     #[must_use]
-    pub fn age(&self) -> Duration {
-        self.age
+    pub fn age(&self, will_be_full: bool) -> Duration {
+        if will_be_full { self.age.max(self.targets.freshness) } else { self.age }
     }
 
-    /// Whether a batch of records that are not read yet is known to wait in the topic: nothing to read just now only means that fetching takes a moment.
-    #[must_use]
-    pub fn expects_more(&self) -> bool {
-        self.lag >= self.rows as u64
-    }
-
-    /// A batch of `rows` was closed; `is_behind`: there was always more to read while it was open.
+    /// A batch of `rows` was closed; `is_behind`: there was always more to read while it was open, or a batch of records still waits.
     pub fn sealed(&mut self, reason: SealReason, rows: usize, is_behind: bool) -> Option<Decision> {
         match reason {
-            SealReason::Rows if is_behind || self.expects_more() => {
+            SealReason::Rows if is_behind => {
                 self.small_batches = 0;
                 self.set_rows(self.rows.saturating_mul(2), Cause::Backlog)
             }
@@ -193,13 +187,8 @@ impl Governor {
     }
 
     /// So many records wait in the topic.
-    pub fn lag(&mut self, records: u64) -> Option<Decision> {
-        self.lag = records;
-        if self.is_far_behind() { self.set_rows(self.rows_cap, Cause::Backlog) } else { None }
-    }
-
-    fn is_far_behind(&self) -> bool {
-        self.lag / FAR_BEHIND >= self.rows as u64
+    pub fn backlog(&mut self, unread: u64) -> Option<Decision> {
+        if unread / FAR_BEHIND >= self.rows as u64 { self.set_rows(self.rows_cap, Cause::Backlog) } else { None }
     }
 
     /// The fullest partition of the table has so many parts.
@@ -276,23 +265,25 @@ mod tests {
     #[test]
     fn a_large_lag_goes_to_the_ceiling_at_once() {
         let mut governor = governor();
-        assert_eq!(governor.lag(15_999), None);
-        let decision = governor.lag(16_000);
+        assert_eq!(governor.backlog(15_999), None);
+        let decision = governor.backlog(16_000);
         assert_eq!(decision, Some(Decision { rows: 100_000, age: 500 * MS, cause: Cause::Backlog }));
     }
 
     #[test]
     fn a_full_batch_that_emptied_the_topic_changes_nothing() {
         let mut governor = governor();
-        governor.lag(999);
         assert_eq!(governor.sealed(SealReason::Rows, 1_000, false), None);
-        governor.lag(1_000);
-        let waiting = governor.sealed(SealReason::Rows, 1_000, false);
-        assert_eq!(
-            waiting.map(|decision| decision.rows),
-            Some(2_000),
-            "only the client's queue was empty, not the topic"
-        );
+    }
+
+    #[test]
+    fn age_closes_no_batch_that_will_be_full_before_the_time_to_be_fresh_is_over() {
+        let mut governor = governor();
+        assert_eq!((governor.age(false), governor.age(true)), (500 * MS, 1_000 * MS));
+        for _ in 0..3 {
+            governor.overloaded(Overload::Parts, 500);
+        }
+        assert_eq!(governor.age(true), 4_000 * MS, "what was stretched is not cut");
     }
 
     #[test]
@@ -322,7 +313,7 @@ mod tests {
         let slow = governor.inserted(600 * MS);
         assert_eq!(slow.map(|decision| (decision.age, decision.cause)), Some((150 * MS, Cause::SlowInserts)));
         governor.inserted(5_000 * MS);
-        assert_eq!(governor.age(), 50 * MS, "never no waiting at all");
+        assert_eq!(governor.age(false), 50 * MS, "never no waiting at all");
         let back: Vec<_> = (0..60).filter_map(|_| governor.inserted(20 * MS)).map(|d| (d.age, d.cause)).collect();
         assert_eq!(back.last(), Some(&(500 * MS, Cause::QuickInserts)));
         assert!(back.len() < 12, "small changes are no decisions: {back:?}");
@@ -344,7 +335,7 @@ mod tests {
     #[test]
     fn a_memory_limit_caps_the_rows_and_success_lifts_the_cap() {
         let mut governor = governor();
-        governor.lag(1 << 40);
+        governor.backlog(1 << 40);
         let decision = governor.overloaded(Overload::Memory, 100_000);
         assert_eq!(decision.map(|d| (d.rows, d.cause)), Some((50_000, Cause::MemoryLimit)));
         assert_eq!(governor.sealed(SealReason::Rows, 50_000, true), None, "the cap holds");
@@ -352,6 +343,6 @@ mod tests {
         assert_eq!(governor.rows(), 400, "below the floor, where the floor does not fit");
         let recovered = (0..200).filter_map(|_| governor.inserted(20 * MS)).find(|d| d.cause == Cause::Recovered);
         assert!(recovered.is_some());
-        assert!(governor.lag(1 << 40).is_some_and(|d| d.rows == 100_000));
+        assert!(governor.backlog(1 << 40).is_some_and(|d| d.rows == 100_000));
     }
 }

@@ -17,6 +17,8 @@ pub struct PartitionLedger {
     /// Everything below is stored; `None` until the first span is.
     committable: Option<i64>,
     committed: Option<i64>,
+    /// Where the log begins and ends, as last heard.
+    log: Option<(i64, i64)>,
 }
 
 #[derive(Debug)]
@@ -30,13 +32,25 @@ impl PartitionLedger {
     /// An empty ledger for an assignment that reads from `start`; `None` reads from wherever the log begins.
     #[must_use]
     pub fn new(epoch: Epoch, start: Option<i64>) -> Self {
-        Self { epoch, next: start.unwrap_or(0), spans: VecDeque::new(), committable: None, committed: None }
+        Self { epoch, next: start.unwrap_or(0), spans: VecDeque::new(), committable: None, committed: None, log: None }
     }
 
     /// The assignment this ledger belongs to.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// The log begins at the offset `low` and the next record that is written to it gets the offset `high`.
+    pub fn log(&mut self, low: i64, high: i64) {
+        self.log = Some((low, high));
+    }
+
+    /// Records that are in the log and not taken yet, as far as was heard; gaps count as records.
+    #[must_use]
+    pub fn unread(&self) -> u64 {
+        let unread = self.log.map_or(0, |(low, high)| high.saturating_sub(self.next.max(low)));
+        u64::try_from(unread).unwrap_or(0)
     }
 
     /// Everything below `offset` turned out to be stored before anything was read.
@@ -138,6 +152,21 @@ mod tests {
         ledger.take(15, BatchId(1));
         ledger.landed(30);
         assert!(ledger.is_new(16), "too late: reading has begun");
+    }
+
+    #[test]
+    fn what_is_unread_shrinks_with_each_record_and_begins_where_the_log_does() {
+        let mut ledger = ledger();
+        assert_eq!(ledger.unread(), 0, "nothing was heard");
+        ledger.log(0, 25);
+        assert_eq!(ledger.unread(), 15);
+        ledger.take(19, BatchId(1));
+        assert_eq!(ledger.unread(), 5);
+        ledger.take(30, BatchId(1));
+        assert_eq!(ledger.unread(), 0, "what was heard is old");
+        let mut from_the_start = PartitionLedger::new(Epoch(1), None);
+        from_the_start.log(1_000, 1_003);
+        assert_eq!(from_the_start.unread(), 3);
     }
 
     #[test]

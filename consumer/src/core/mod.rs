@@ -125,8 +125,8 @@ pub enum Input {
     Committed,
     /// The broker refused or lost the last [`Action::Commit`].
     CommitFailed,
-    /// So many records of the assigned partitions are not read yet.
-    Lag(u64),
+    /// The log of these partitions begins at the first offset beside each and ends before the second.
+    Logs(Vec<(i32, i64, i64)>),
     /// The fullest partition of the events table has so many parts.
     Parts(u64),
     /// Everything that there was has been read: waiting longer brings no more rows into the batch.

@@ -228,7 +228,10 @@ impl World {
             15 if self.random.one_in(20) => self.input(node, Input::Drain),
             15 if self.random.one_in(4) => {
                 let told = self.random.next() % 200;
-                self.input(node, if told < 100 { Input::Lag(told) } else { Input::Parts(told) });
+                let partition = self.random.below(PARTITIONS as usize);
+                let end = self.logs[partition].len() as i64 + told as i64 - 50;
+                let logs = Input::Logs(vec![(partition as i32, 0, end)]);
+                self.input(node, if told < 100 { logs } else { Input::Parts(told) });
             }
             _ => {}
         }

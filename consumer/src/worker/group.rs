@@ -29,12 +29,11 @@ impl Loop {
                     self.input(if lost { Input::Lost(partitions) } else { Input::Revoked(partitions) });
                 }
                 Signal::Lag(lags) => {
-                    let total: i64 = lags.values().sum();
-                    self.input(Input::Lag(total.unsigned_abs()));
                     for (partition, lag) in lags {
                         self.metrics.lag.get_or_create(&PartitionLabel { partition }).set(lag);
                     }
                 }
+                Signal::Logs(logs) => self.input(Input::Logs(logs)),
             }
         }
         Ok(())
@@ -48,7 +47,7 @@ impl Loop {
         let further = |partition| landed.iter().find(|(of, _)| *of == partition).map(|(_, offset)| *offset);
         let starts: Vec<_> =
             committed.iter().map(|&(partition, offset)| (partition, further(partition).or(offset))).collect();
-        let backlog = self.reader.backlog(&starts);
+        let logs = self.reader.logs(partitions);
         self.fetched.attach(&self.sink.topic, partitions.iter().copied()).map_err(WorkerError::Kafka)?;
         self.reader.assign(&starts).map_err(WorkerError::Kafka)?;
         tracing::info!(?starts, ?landed, "partitions assigned");
@@ -65,8 +64,8 @@ impl Loop {
         if !landed.is_empty() {
             self.input(Input::Landed(landed));
         }
-        if backlog > 0 {
-            self.input(Input::Lag(backlog));
+        if !logs.is_empty() {
+            self.input(Input::Logs(logs));
         }
         self.assignment_changed();
         Ok(())
