@@ -28,6 +28,17 @@ pub fn encode(event: &AuditEvent, framing: Framing, out: &mut Vec<u8>) {
 
 /// Appends the event's Avro body without a frame.
 pub(crate) fn encode_body(event: &AuditEvent, out: &mut Vec<u8>) {
+    encode_content::<false>(event, out);
+    text(&event.producer.id, out);
+    long(event.producer.epoch, out);
+    long(event.producer.seq, out);
+}
+
+/// Appends the body's part in front of `producer`. `CANONICAL`: with empty optional texts as null, so that what means the same has the same bytes.
+pub(crate) fn encode_content<const CANONICAL: bool>(event: &AuditEvent, out: &mut Vec<u8>) {
+    let optional = |value: &Option<String>, out: &mut Vec<u8>| {
+        optional(value.as_deref().filter(|text| !CANONICAL || !text.is_empty()), out);
+    };
     let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
     text(event.event_id.hyphenated().encode_lower(&mut id), out);
     long(event.occurred_at.as_micros(), out);
@@ -47,7 +58,15 @@ pub(crate) fn encode_body(event: &AuditEvent, out: &mut Vec<u8>) {
     optional(&event.on_behalf_of, out);
     symbol(event.outcome as u8, out);
     optional(&event.error_message, out);
-    changes(&event.changes, out);
+    if !event.changes.is_empty() {
+        long(event.changes.len() as i64, out);
+        for change in &event.changes {
+            text(&change.path, out);
+            optional(&change.old, out);
+            optional(&change.new, out);
+        }
+    }
+    out.push(0);
     optional(&event.ip, out);
     optional(&event.user_agent, out);
     optional(&event.request_id, out);
@@ -57,9 +76,6 @@ pub(crate) fn encode_body(event: &AuditEvent, out: &mut Vec<u8>) {
     optional(&event.http_path, out);
     symbol(event.priority as u8, out);
     text(&event.details, out);
-    text(&event.producer.id, out);
-    long(event.producer.epoch, out);
-    long(event.producer.seq, out);
 }
 
 /// The exact length of the event's Avro body in bytes, without a frame.
@@ -100,18 +116,6 @@ pub fn encoded_len(event: &AuditEvent) -> usize {
         + changes_len(&event.changes)
 }
 
-fn changes(changes: &[Change], out: &mut Vec<u8>) {
-    if !changes.is_empty() {
-        long(changes.len() as i64, out);
-        for change in changes {
-            text(&change.path, out);
-            optional(&change.old, out);
-            optional(&change.new, out);
-        }
-    }
-    out.push(0);
-}
-
 fn changes_len(changes: &[Change]) -> usize {
     let items: usize = changes.iter().map(|c| text_len(&c.path) + optional_len(&c.old) + optional_len(&c.new)).sum();
     if changes.is_empty() { 1 } else { varint_len(zigzag(changes.len() as i64)) + items + 1 }
@@ -119,8 +123,13 @@ fn changes_len(changes: &[Change]) -> usize {
 
 #[inline]
 fn text(value: &str, out: &mut Vec<u8>) {
+    bytes(value.as_bytes(), out);
+}
+
+#[inline]
+pub(crate) fn bytes(value: &[u8], out: &mut Vec<u8>) {
     long(value.len() as i64, out);
-    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(value);
 }
 
 fn text_len(value: &str) -> usize {
@@ -129,7 +138,7 @@ fn text_len(value: &str) -> usize {
 
 /// The union `["null", "string"]`: branch 0, or branch 1 (zigzag 2) and the text.
 #[inline]
-fn optional(value: &Option<String>, out: &mut Vec<u8>) {
+fn optional(value: Option<&str>, out: &mut Vec<u8>) {
     match value {
         None => out.push(0),
         Some(value) => {
@@ -145,12 +154,12 @@ fn optional_len(value: &Option<String>) -> usize {
 
 /// An enum index below 64: zigzag fits one byte.
 #[inline]
-fn symbol(index: u8, out: &mut Vec<u8>) {
+pub(crate) fn symbol(index: u8, out: &mut Vec<u8>) {
     out.push(index << 1);
 }
 
 #[inline]
-fn long(value: i64, out: &mut Vec<u8>) {
+pub(crate) fn long(value: i64, out: &mut Vec<u8>) {
     let mut n = zigzag(value);
     while n >= 0x80 {
         out.push(n as u8 | 0x80);

@@ -145,6 +145,7 @@ fn an_empty_optional_text_equals_none() {
     assert_eq!(content_hash_of(&foreign), content_hash_of(&ours));
     let mut decoder = BatchDecoder::new(Arc::new(schemas()));
     decoder.push(&record(&foreign), AT).unwrap();
-    let batch = decoder.finish().unwrap().remove(0).batch;
-    assert_eq!(content_hash(&batch).unwrap().value(0), content_hash_of(&ours));
+    let decoded = decoder.finish().unwrap().remove(0);
+    assert_eq!(decoded.content_hashes.value(0), content_hash_of(&ours));
+    assert_eq!(content_hash(&decoded.batch).unwrap().value(0), content_hash_of(&ours));
 }

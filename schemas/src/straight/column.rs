@@ -4,12 +4,11 @@ use std::mem;
 use std::sync::Arc;
 
 use arrow_array::types::Int32Type;
-use arrow_array::{ArrayRef, DictionaryArray, Int32Array, StringArray};
+use arrow_array::{Array as _, ArrayRef, DictionaryArray, Int32Array, StringArray};
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::ArrowError;
 
-use super::input::{Input, Text};
-use crate::hash::{Frame, PIECE, symbol_frame};
+use super::input::{Input, PIECE, Text};
 
 /// Offsets from where each value ends.
 pub(super) fn offsets(mut ends: Vec<i32>) -> OffsetBuffer<i32> {
@@ -36,33 +35,21 @@ impl Texts {
     }
 
     #[inline(never)]
-    pub(super) fn non_empty(&mut self, input: &mut Input<'_>, frame: &mut Frame, tag: u8) -> Option<()> {
+    pub(super) fn non_empty(&mut self, input: &mut Input<'_>) -> Option<()> {
         let text = input.text()?;
-        if text.value.is_empty() {
-            return None;
-        }
-        frame.field_from(tag, text.value, text.piece);
-        self.append(text)
+        if text.value.is_empty() { None } else { self.append(text) }
     }
 
-    /// Any text; the frame leaves out the default.
+    /// Any text.
     #[inline(never)]
-    pub(super) fn unless(&mut self, input: &mut Input<'_>, frame: &mut Frame, tag: u8, default: &[u8]) -> Option<()> {
-        let text = input.text()?;
-        if text.value != default {
-            frame.field_from(tag, text.value, text.piece);
-        }
-        self.append(text)
+    pub(super) fn text(&mut self, input: &mut Input<'_>) -> Option<()> {
+        self.append(input.text()?)
     }
 
-    /// A union of null and string; the frame leaves out what is null or empty.
+    /// A union of null and string.
     #[inline(never)]
-    pub(super) fn nullable(&mut self, input: &mut Input<'_>, frame: &mut Frame, tag: u8) -> Option<()> {
-        let text = input.nullable()?;
-        if !text.value.is_empty() {
-            frame.field_from(tag, text.value, text.piece);
-        }
-        self.append(text)
+    pub(super) fn nullable(&mut self, input: &mut Input<'_>) -> Option<()> {
+        self.append(input.nullable()?)
     }
 
     #[inline(always)]
@@ -96,21 +83,19 @@ impl Texts {
 pub(super) struct Symbols {
     keys: Vec<i32>,
     names: Arc<StringArray>,
-    /// What each symbol adds to the frame.
-    frames: Vec<Vec<u8>>,
 }
 
 impl Symbols {
-    /// The symbols `names`, which go into the frame under `tag`; `default` does not.
-    pub(super) fn new<'a>(tag: u8, default: &str, names: impl Iterator<Item = &'a str> + Clone) -> Self {
-        let frames = names.clone().map(|name| symbol_frame(tag, name.as_bytes(), default)).collect();
-        Self { keys: Vec::new(), names: Arc::new(StringArray::from_iter_values(names)), frames }
+    pub(super) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        Self { keys: Vec::new(), names: Arc::new(StringArray::from_iter_values(names)) }
     }
 
     #[inline]
-    pub(super) fn symbol(&mut self, input: &mut Input<'_>, frame: &mut Frame) -> Option<()> {
+    pub(super) fn symbol(&mut self, input: &mut Input<'_>) -> Option<()> {
         let key = i32::try_from(input.long()?).ok()?;
-        frame.append(self.frames.get(usize::try_from(key).ok()?)?);
+        if usize::try_from(key).ok()? >= self.names.len() {
+            return None;
+        }
         self.keys.push(key);
         Some(())
     }

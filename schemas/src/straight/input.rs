@@ -1,6 +1,8 @@
 //! A body as it is read: numbers and texts, checked.
 
-use crate::hash::PIECE;
+/// Short values are copied in one piece of this size, the rest of which is overwritten by what comes next: most fields are short, and a call to copy
+/// so few bytes costs more than the bytes.
+pub(super) const PIECE: usize = 16;
 
 /// A text in a body.
 #[derive(Clone, Copy)]
@@ -32,11 +34,21 @@ impl Text<'_> {
 /// What is left of a body.
 pub(super) struct Input<'a> {
     rest: &'a [u8],
+    /// Optional texts that are there but empty, in front of which so many bytes were left: null in the canonical body.
+    empties: Vec<usize>,
 }
 
 impl<'a> Input<'a> {
     pub(super) fn new(body: &'a [u8]) -> Self {
-        Self { rest: body }
+        Self { rest: body, empties: Vec::new() }
+    }
+
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
+    pub(super) fn empties(&self) -> &[usize] {
+        &self.empties
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -50,7 +62,7 @@ impl<'a> Input<'a> {
         Some(byte)
     }
 
-    /// A zigzag varint of at most ten bytes that fits 64 bits.
+    /// A zigzag varint of at most ten bytes that fits 64 bits, and not longer than it must be.
     #[inline(always)]
     pub(super) fn long(&mut self) -> Option<i64> {
         let first = self.byte()?;
@@ -65,6 +77,9 @@ impl<'a> Input<'a> {
                 }
                 value |= u64::from(byte & 0x7f) << shift;
                 if byte < 0x80 {
+                    if byte == 0 {
+                        return None;
+                    }
                     break;
                 }
                 shift += 7;
@@ -90,14 +105,25 @@ impl<'a> Input<'a> {
     pub(super) fn nullable(&mut self) -> Option<Text<'a>> {
         match self.byte()? {
             0 => Some(Text::EMPTY),
-            2 => self.text(),
+            2 => {
+                let text = self.text()?;
+                if text.value.is_empty() {
+                    self.empties.push(self.rest.len() + 2);
+                }
+                Some(text)
+            }
             _ => None,
         }
     }
 
-    /// A uuid's 36 characters. Other spellings are for the long way to judge.
+    /// A uuid's 36 characters, in small letters. Other spellings are for the long way to judge.
     #[inline]
     pub(super) fn uuid(&mut self) -> Option<&'a [u8]> {
-        self.text().map(|text| text.value).filter(|text| text.len() == 36)
+        let text = self.text()?.value;
+        if text.len() == 36 && !text.iter().fold(false, |any, byte| any | byte.is_ascii_uppercase()) {
+            Some(text)
+        } else {
+            None
+        }
     }
 }
