@@ -37,23 +37,23 @@ impl Texts {
     #[inline(never)]
     pub(super) fn non_empty(&mut self, input: &mut Input<'_>) -> Option<()> {
         let text = input.text()?;
-        if text.value.is_empty() { None } else { self.append(text) }
+        if text.value.is_empty() { None } else { self.push(text) }
     }
 
     /// Any text.
     #[inline(never)]
     pub(super) fn text(&mut self, input: &mut Input<'_>) -> Option<()> {
-        self.append(input.text()?)
+        self.push(input.text()?)
     }
 
     /// A union of null and string.
     #[inline(never)]
     pub(super) fn nullable(&mut self, input: &mut Input<'_>) -> Option<()> {
-        self.append(input.nullable()?)
+        self.push(input.nullable()?)
     }
 
     #[inline(always)]
-    pub(super) fn append(&mut self, text: Text<'_>) -> Option<()> {
+    pub(super) fn push(&mut self, text: Text<'_>) -> Option<()> {
         match text.piece {
             // Of fixed size this is one move; a call that copies so few bytes costs more than the bytes.
             Some(piece) if text.value.len() <= PIECE => {
@@ -65,6 +65,13 @@ impl Texts {
         }
         self.ends.push(i32::try_from(self.bytes.len()).ok()?);
         Some(())
+    }
+
+    /// Moves the values of `from` behind its own. Offsets that don't fit stay too large: taking the column fails then.
+    pub(super) fn append(&mut self, from: &mut Texts) {
+        let base = i32::try_from(self.bytes.len()).unwrap_or(i32::MAX);
+        self.ends.extend(from.ends.drain(..).map(|end| end.saturating_add(base)));
+        self.bytes.append(&mut from.bytes);
     }
 
     pub(super) fn truncate(&mut self, rows: usize) {
@@ -98,6 +105,11 @@ impl Symbols {
         }
         self.keys.push(key);
         Some(())
+    }
+
+    /// Moves the values of `from` behind its own.
+    pub(super) fn append(&mut self, from: &mut Symbols) {
+        self.keys.append(&mut from.keys);
     }
 
     pub(super) fn truncate(&mut self, rows: usize) {
