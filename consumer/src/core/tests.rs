@@ -338,3 +338,48 @@ fn what_needs_too_much_memory_goes_in_pieces() {
     let again = handle(&mut worker, Input::Tick, now + 41);
     assert!(again.iter().any(|action| matches!(action, Action::Insert { pieces: 3, attempt: 5, .. })), "{again:?}");
 }
+
+#[test]
+fn a_batch_that_will_be_full_waits_for_the_rest() {
+    let mut worker = worker();
+    handle(&mut worker, Input::Logs(vec![(0, 0, 3), (7, 0, 100)]), 0);
+    record(&mut worker, 0, 0, 10, 0);
+    assert_eq!(worker.next_wake(), Some(10_000 * MS), "two more wait in the topic");
+    assert_eq!(seal_reason(&handle(&mut worker, Input::CaughtUp, 200)), None, "fetching takes a moment");
+    record(&mut worker, 0, 1, 10, 200);
+    assert_eq!(seal_reason(&record(&mut worker, 0, 2, 10, 200)), Some(SealReason::Rows));
+    handle(&mut worker, Input::Inserted(ONE), 200);
+    handle(&mut worker, Input::LedgerWritten(ONE), 200);
+    handle(&mut worker, Input::Committed, 200);
+    record(&mut worker, 1, 0, 10, 300);
+    assert_eq!(worker.next_wake(), Some(400 * MS), "nothing is known to wait");
+}
+
+#[test]
+fn bytes_that_wait_in_the_topic_fill_a_batch_too() {
+    let mut limits = limits();
+    limits.targets.ceiling_rows = 1_000_000;
+    limits.targets.floor_rows = 1_000_000;
+    let mut worker = Worker::new(limits);
+    handle(&mut worker, Input::Assigned(vec![(0, Some(0))]), 0);
+    record(&mut worker, 0, 0, 100, 0);
+    handle(&mut worker, Input::Logs(vec![(0, 0, 9)]), 0);
+    assert_eq!(worker.next_wake(), Some(100 * MS), "900 of 1000 bytes");
+    handle(&mut worker, Input::Logs(vec![(0, 0, 10)]), 0);
+    assert_eq!(worker.next_wake(), Some(10_000 * MS));
+}
+
+#[test]
+fn what_just_began_when_all_is_full_goes_on_later() {
+    for (bytes, expected) in [(249, None), (250, Some(SealReason::Bytes))] {
+        let mut worker = worker();
+        for offset in 0..6 {
+            record(&mut worker, 0, offset, 300, 0);
+        }
+        assert_eq!(seal_reason(&record(&mut worker, 0, 6, bytes, 0)), expected, "{bytes} bytes of 1000");
+        assert!(!worker.wants_records());
+        handle(&mut worker, Input::Inserted(ONE), 1);
+        handle(&mut worker, Input::LedgerWritten(ONE), 1);
+        assert!(worker.wants_records());
+    }
+}

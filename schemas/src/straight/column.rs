@@ -10,15 +10,53 @@ use arrow_schema::ArrowError;
 
 use super::input::{Input, PIECE, Text};
 
-/// Offsets from where each value ends.
-pub(super) fn offsets(mut ends: Vec<i32>) -> OffsetBuffer<i32> {
-    ends.insert(0, 0);
-    OffsetBuffer::new(ScalarBuffer::from(ends))
+/// Where each value begins and, last, where all end.
+#[derive(Debug)]
+pub(super) struct Offsets(Vec<i32>);
+
+impl Default for Offsets {
+    fn default() -> Self {
+        Self(vec![0])
+    }
+}
+
+impl Offsets {
+    pub(super) fn len(&self) -> usize {
+        self.0.len() - 1
+    }
+
+    /// Where all end.
+    pub(super) fn end(&self) -> usize {
+        self.0.last().map_or(0, |&end| usize::try_from(end).unwrap_or(0))
+    }
+
+    /// One more value, which ends at `end`.
+    #[inline(always)]
+    pub(super) fn push(&mut self, end: usize) -> Option<()> {
+        self.0.push(i32::try_from(end).ok()?);
+        Some(())
+    }
+
+    /// Moves the values of `from` behind its own. Offsets that don't fit stay too large: taking the column fails then.
+    pub(super) fn append(&mut self, from: &mut Offsets) {
+        let base = self.0.last().copied().unwrap_or(i32::MAX);
+        self.0.extend(from.0.drain(1..).map(|end| end.saturating_add(base)));
+    }
+
+    pub(super) fn truncate(&mut self, values: usize) {
+        self.0.truncate(values + 1);
+    }
+
+    pub(super) fn take(&mut self) -> OffsetBuffer<i32> {
+        let offsets = renewed(&mut self.0);
+        self.0.push(0);
+        OffsetBuffer::new(ScalarBuffer::from(offsets))
+    }
 }
 
 /// What a column holds, leaving room for as much again: batches are alike, and growing means copying.
 pub(super) fn renewed<T>(column: &mut Vec<T>) -> Vec<T> {
-    let room = column.len() + column.len() / 8;
+    let room = column.len() + column.len() / 8 + 1;
     mem::replace(column, Vec::with_capacity(room))
 }
 
@@ -26,12 +64,12 @@ pub(super) fn renewed<T>(column: &mut Vec<T>) -> Vec<T> {
 #[derive(Debug, Default)]
 pub(super) struct Texts {
     bytes: Vec<u8>,
-    ends: Vec<i32>,
+    offsets: Offsets,
 }
 
 impl Texts {
     pub(super) fn len(&self) -> usize {
-        self.ends.len()
+        self.offsets.len()
     }
 
     #[inline(never)]
@@ -63,25 +101,23 @@ impl Texts {
             }
             _ => self.bytes.extend_from_slice(text.value),
         }
-        self.ends.push(i32::try_from(self.bytes.len()).ok()?);
-        Some(())
+        self.offsets.push(self.bytes.len())
     }
 
-    /// Moves the values of `from` behind its own. Offsets that don't fit stay too large: taking the column fails then.
+    /// Moves the values of `from` behind its own.
     pub(super) fn append(&mut self, from: &mut Texts) {
-        let base = i32::try_from(self.bytes.len()).unwrap_or(i32::MAX);
-        self.ends.extend(from.ends.drain(..).map(|end| end.saturating_add(base)));
+        self.offsets.append(&mut from.offsets);
         self.bytes.append(&mut from.bytes);
     }
 
     pub(super) fn truncate(&mut self, rows: usize) {
-        self.ends.truncate(rows);
-        self.bytes.truncate(self.ends.last().map_or(0, |&end| usize::try_from(end).unwrap_or(0)));
+        self.offsets.truncate(rows);
+        self.bytes.truncate(self.offsets.end());
     }
 
     pub(super) fn take(&mut self) -> Result<ArrayRef, ArrowError> {
         let bytes = Buffer::from_vec(renewed(&mut self.bytes));
-        Ok(Arc::new(StringArray::try_new(offsets(renewed(&mut self.ends)), bytes, None)?))
+        Ok(Arc::new(StringArray::try_new(self.offsets.take(), bytes, None)?))
     }
 }
 

@@ -19,11 +19,11 @@ use std::sync::Arc;
 use arrow_array::{
     ArrayRef, FixedSizeBinaryArray, Int64Array, ListArray, RecordBatch, StructArray, TimestampMicrosecondArray,
 };
-use arrow_buffer::{Buffer, ScalarBuffer};
+use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, FieldRef, Fields, SchemaRef};
 use uuid::Uuid;
 
-use self::column::{Symbols, Texts, offsets, renewed};
+use self::column::{Offsets, Symbols, Texts, renewed};
 use self::input::Input;
 use crate::event::{ActorKind, Operation, Outcome, Priority, Timestamp};
 use crate::hash::{HASH_BYTES, digest};
@@ -61,7 +61,7 @@ struct Columns {
     on_behalf_of: Texts,
     outcome: Symbols,
     error_message: Texts,
-    change_ends: Vec<i32>,
+    changes: Offsets,
     change_path: Texts,
     change_old: Texts,
     change_new: Texts,
@@ -124,7 +124,7 @@ impl Columns {
             on_behalf_of: texts(),
             outcome: Symbols::new(Outcome::ALL.iter().map(|symbol| symbol.as_str())),
             error_message: texts(),
-            change_ends: Vec::new(),
+            changes: Offsets::default(),
             change_path: texts(),
             change_old: texts(),
             change_new: texts(),
@@ -205,8 +205,7 @@ impl Columns {
                 return None;
             }
         }
-        self.change_ends.push(i32::try_from(self.change_path.len()).ok()?);
-        Some(())
+        self.changes.push(self.change_path.len())
     }
 
     /// Takes the half-written row off every column.
@@ -217,8 +216,8 @@ impl Columns {
         self.content_hashes.truncate(rows * HASH_BYTES);
         self.numbers().into_iter().for_each(|numbers| numbers.truncate(rows));
         self.symbols().into_iter().for_each(|symbols| symbols.truncate(rows));
-        self.change_ends.truncate(rows);
-        let changes = self.change_ends.last().map_or(0, |&end| usize::try_from(end).unwrap_or(0));
+        self.changes.truncate(rows);
+        let changes = self.changes.end();
         let texts = self.texts().into_iter().enumerate();
         texts.for_each(|(number, texts)| texts.truncate(if number < CHANGE_TEXTS { changes } else { rows }));
     }
@@ -246,8 +245,7 @@ impl Columns {
         self.rows += mem::take(&mut from.rows);
         self.event_id.append(&mut from.event_id);
         self.content_hashes.append(&mut from.content_hashes);
-        let changes = i32::try_from(self.change_path.len()).unwrap_or(i32::MAX);
-        self.change_ends.extend(from.change_ends.drain(..).map(|end| end.saturating_add(changes)));
+        self.changes.append(&mut from.changes);
         self.numbers().into_iter().zip(from.numbers()).for_each(|(to, from)| to.append(from));
         self.symbols().into_iter().zip(from.symbols()).for_each(|(to, from)| to.append(from));
         self.texts().into_iter().zip(from.texts()).for_each(|(to, from)| to.append(from));
@@ -277,7 +275,7 @@ impl Columns {
         columns.push(record_of(schema, "actor", actor)?);
         columns.extend([self.on_behalf_of.take()?, self.outcome.take()?, self.error_message.take()?]);
         let changes = vec![self.change_path.take()?, self.change_old.take()?, self.change_new.take()?];
-        columns.push(list_of(schema, "changes", renewed(&mut self.change_ends), changes)?);
+        columns.push(list_of(schema, "changes", self.changes.take(), changes)?);
         for texts in &mut self.request {
             columns.push(texts.take()?);
         }
@@ -318,7 +316,12 @@ fn record_of(schema: &SchemaRef, name: &str, columns: Vec<ArrayRef>) -> Result<A
     }
 }
 
-fn list_of(schema: &SchemaRef, name: &str, ends: Vec<i32>, columns: Vec<ArrayRef>) -> Result<ArrayRef, ArrowError> {
+fn list_of(
+    schema: &SchemaRef,
+    name: &str,
+    offsets: OffsetBuffer<i32>,
+    columns: Vec<ArrayRef>,
+) -> Result<ArrayRef, ArrowError> {
     let item = |field: &FieldRef| match field.data_type() {
         DataType::Struct(fields) => Some(Fields::clone(fields)),
         _ => None,
@@ -326,7 +329,7 @@ fn list_of(schema: &SchemaRef, name: &str, ends: Vec<i32>, columns: Vec<ArrayRef
     match schema.field_with_name(name)?.data_type() {
         DataType::List(field) if item(field).is_some() => {
             let items = StructArray::try_new(item(field).unwrap_or_default(), columns, None)?;
-            let list = ListArray::try_new(Arc::clone(field), offsets(ends), Arc::new(items), None)?;
+            let list = ListArray::try_new(Arc::clone(field), offsets, Arc::new(items), None)?;
             Ok(Arc::new(list))
         }
         other => Err(ArrowError::SchemaError(format!("{name} is {other}, expected a list of structs"))),
