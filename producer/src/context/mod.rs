@@ -254,11 +254,20 @@ fn within_limits(mut actor: Actor) -> Actor {
     let ids = [(id, limits::ID_BYTES), (session_id, limits::ID_BYTES)];
     for (field, limit) in ids.into_iter().chain([(name, limits::NAME_BYTES), (email, limits::NAME_BYTES)]) {
         if let Some(text) = field {
-            text.truncate(text.floor_char_boundary(limit));
+            cut(text, limit);
         }
         *field = field.take().filter(|text| !text.is_empty());
     }
     actor
+}
+
+/// To at most so many bytes, between two characters.
+fn cut(text: &mut String, limit: usize) {
+    let mut end = limit.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
 }
 
 /// Most characters of an id that comes in a header.
@@ -275,7 +284,7 @@ fn bounded_text(value: &HeaderValue, bound: usize) -> Option<String> {
     let bytes = value.as_bytes();
     let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(bound)]).into_owned();
     // A replacement character is longer than the byte it stands for.
-    text.truncate(text.floor_char_boundary(bound));
+    cut(&mut text, bound);
     (!text.is_empty()).then_some(text)
 }
 
