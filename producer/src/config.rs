@@ -46,6 +46,9 @@ pub struct Config {
     pub drop_deadline: Duration,
     /// With the property `sasl.mechanism=OAUTHBEARER` only, and then needed: the file that holds the token (a JWT), read anew at each refresh.
     pub oauth_token_file: Option<PathBuf>,
+    /// Rules by which values are taken out of each event before it is encoded, on the sender thread. Default: none.
+    #[cfg(feature = "redaction")]
+    pub redaction: Option<std::sync::Arc<crate::redaction::Redaction>>,
     /// Further librdkafka properties, such as `security.protocol`. Those that carry the producer's promises are refused.
     pub properties: BTreeMap<String, String>,
 }
@@ -66,6 +69,8 @@ impl Default for Config {
             producer_id: None,
             drop_deadline: Duration::from_secs(5),
             oauth_token_file: None,
+            #[cfg(feature = "redaction")]
+            redaction: None,
             properties: BTreeMap::new(),
         }
     }

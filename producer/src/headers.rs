@@ -42,6 +42,12 @@ impl TraceParent {
         valid.then_some(TraceParent(bytes))
     }
 
+    /// The trace's id: 32 lower-case hexadecimal digits.
+    pub fn trace_id(&self) -> &str {
+        // All 55 bytes are ASCII: `parse` has looked.
+        std::str::from_utf8(&self.0[3..35]).unwrap_or_default()
+    }
+
     fn as_bytes(&self) -> &[u8] {
         &self.0
     }

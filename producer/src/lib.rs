@@ -32,25 +32,48 @@
 //!   and told to whoever waits for it or observes deliveries.
 //! - [`Producer::flush`], [`Producer::shutdown`] and [`Producer::record_acked`] work in any executor.
 //!
+//! Behind features, all off by default:
+//! - `tower`: the request context for axum; events know client, ids and path without being told (module `context`);
+//! - `changes`: an event's changes as the difference of two serde values (module `changes`);
+//! - `redaction`: rules that drop, mask or hash values before they leave the process (module `redaction`);
+//! - `derive`: `derive(Audited)`, one line for an event of two values (module `audited`).
+//!
 //! A record's key is [`AuditEvent::key`](auditstream_schemas::AuditEvent::key), its partition the one that Java's
 //! default partitioner takes, its timestamp the moment it is handed to the Kafka client, and its headers are
 //! CloudEvents in binary mode, with [`CE_TYPE`].
 
+#[cfg(feature = "derive")]
+pub mod audited;
 mod budget;
+#[cfg(feature = "changes")]
+pub mod changes;
 mod config;
+#[cfg(feature = "tower")]
+pub mod context;
 mod delivery;
 mod error;
 mod headers;
+#[cfg(any(feature = "changes", feature = "redaction"))]
+mod json;
+#[cfg(not(feature = "tower"))]
+mod no_context;
 pub mod oauth;
+mod prepare;
 mod producer;
+#[cfg(feature = "redaction")]
+pub mod redaction;
 pub mod security;
 mod sender;
 mod size;
 mod stats;
 
 pub use config::{Compression, Config};
+#[cfg(feature = "tower")]
+pub(crate) use context::ForEvent;
 pub use delivery::{Delivery, Observer};
 pub use error::{DeliveryError, DeliveryFailure, FailReason, ProducerError, RejectReason, Rejected};
 pub use headers::{CE_TYPE, TraceParent};
+#[cfg(not(feature = "tower"))]
+pub(crate) use no_context::ForEvent;
 pub use producer::{Producer, RecordOptions};
 pub use stats::{Failures, Rejections, Report, Stats};

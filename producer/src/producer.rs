@@ -13,12 +13,14 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::ThreadedProducer;
 use tokio::sync::oneshot;
 
+use crate::ForEvent;
 use crate::budget::{Budget, NoRoom};
 use crate::config::Config;
 use crate::delivery::{Ack, Context, Delivery, Observer, Shared, shut_down};
 use crate::error::{DeliveryError, ProducerError, RejectReason, Rejected};
 use crate::headers::TraceParent;
 use crate::oauth::TokenFile;
+use crate::prepare::Prepare;
 use crate::sender::{Message, Queued, Sender, Wait};
 use crate::size::Size;
 use crate::stats::{Report, Stats};
@@ -66,6 +68,7 @@ impl Producer {
     fn start(config: Config, observer: Option<Box<Observer>>) -> Result<Producer, ProducerError> {
         config.validate()?;
         let client_config = config.to_client_config();
+        let prepare = Prepare::new(&config);
         let shared = Arc::new(Shared::new(
             Budget::new(config.queue_events, config.queue_bytes),
             observer,
@@ -84,6 +87,7 @@ impl Producer {
             topic: config.topic,
             framing: config.framing,
             stamp,
+            prepare,
         };
         let thread = thread::Builder::new()
             .name("audit-sender".to_owned())
@@ -159,7 +163,8 @@ impl Handle {
         if let Err(error) = event.validate() {
             return Err(self.reject(event, RejectReason::Invalid(error)));
         }
-        let size = Size::of(&event, self.producer_id_len);
+        let context = ForEvent::current();
+        let size = Size::of(&event, self.producer_id_len).plus(context.as_ref().map_or(0, ForEvent::bytes));
         if size.message > self.message_limit {
             let reason = RejectReason::TooLarge { bytes: size.message, limit: self.message_limit };
             return Err(self.reject(event, reason));
@@ -171,7 +176,8 @@ impl Handle {
             }
             Err(NoRoom::Closed) => return Err(self.reject(event, RejectReason::ShutDown)),
         };
-        let queued = Queued { event, traceparent: options.traceparent, ack, permit };
+        let traceparent = options.traceparent.or_else(|| context.as_ref().and_then(ForEvent::traceparent));
+        let queued = Queued { event, context, traceparent, ack, permit };
         self.shared.counters.submitted();
         match self.queue.send(Message::Event(queued)) {
             Err(mpsc::SendError(Message::Event(queued))) => {

@@ -23,9 +23,11 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer};
 
+use crate::ForEvent;
 use crate::budget::Permit;
 use crate::delivery::{Ack, Context, InFlight, Shared, failure, shut_down};
 use crate::headers::{HeaderWriter, TraceParent};
+use crate::prepare::Prepare;
 use crate::stats::Report;
 
 /// How long the thread sleeps when the queue is empty but was not a moment ago.
@@ -48,6 +50,7 @@ pub(crate) enum Message {
 /// An event that was taken.
 pub(crate) struct Queued {
     pub(crate) event: AuditEvent,
+    pub(crate) context: Option<ForEvent>,
     pub(crate) traceparent: Option<TraceParent>,
     pub(crate) ack: Option<Ack>,
     pub(crate) permit: Permit,
@@ -76,6 +79,7 @@ pub(crate) struct Sender {
     pub(crate) framing: Framing,
     /// Written into events that have no stamp; `seq` is the next one.
     pub(crate) stamp: ProducerStamp,
+    pub(crate) prepare: Prepare,
 }
 
 /// What the loop keeps.
@@ -136,7 +140,8 @@ impl Sender {
     }
 
     fn send(&mut self, queued: Queued, state: &mut State) {
-        let Queued { mut event, traceparent, ack, permit } = queued;
+        let Queued { mut event, context, traceparent, ack, permit } = queued;
+        self.prepare.apply(&mut event, context.as_ref());
         // An event that already carries a stamp is passed on by a relay and keeps it.
         let stamped = event.producer.id.is_empty();
         if stamped {

@@ -35,6 +35,13 @@ impl Size {
     }
 }
 
+impl Size {
+    /// The same when this many bytes are added to the event later.
+    pub(crate) fn plus(self, bytes: usize) -> Size {
+        Size { memory: self.memory + bytes, message: self.message + bytes }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says so by failing")]

@@ -145,6 +145,12 @@ impl EventBuilder {
         self
     }
 
+    /// Changes the event under construction with a function, for what comes from elsewhere.
+    pub fn with(mut self, change: impl FnOnce(&mut AuditEvent)) -> Self {
+        change(&mut self.event);
+        self
+    }
+
     /// The event as it stands, for code of this crate that validates later.
     pub(crate) fn into_unchecked(self) -> AuditEvent {
         self.event

@@ -1,0 +1,161 @@
+//! The requests. None of them passes the request's context along, and none knows what becomes of its event.
+
+use auditstream_producer::context::RequestContext;
+use auditstream_schemas::{Actor, Outcome, Priority};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use crate::App;
+use crate::orders::{NewOrder, Order, Patch};
+
+/// Orders of one import.
+const MAX_IMPORT: usize = 1_000;
+
+/// Why a request is refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Problem {
+    #[error("log in first")]
+    NotLoggedIn,
+    #[error("wrong user or password")]
+    WrongPassword,
+    #[error("no such order")]
+    NotFound,
+    #[error("at most {MAX_IMPORT} orders at once")]
+    TooMany,
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+    #[error("no random numbers")]
+    Random(#[from] getrandom::Error),
+    #[error("the audit event could not be made")]
+    Audit(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Problem::NotLoggedIn | Problem::WrongPassword => StatusCode::UNAUTHORIZED,
+            Problem::NotFound => StatusCode::NOT_FOUND,
+            Problem::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
+            Problem::Database(error) => {
+                tracing::error!(%error, "the database failed");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            Problem::Random(error) => {
+                tracing::error!(%error, "no random numbers");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            Problem::Audit(error) => {
+                tracing::error!(%error, "the audit event could not be made");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        (status, self.to_string()).into_response()
+    }
+}
+
+type Answer<T> = Result<Json<T>, Problem>;
+
+#[derive(Deserialize)]
+pub(crate) struct Credentials {
+    user: String,
+    password: String,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Session {
+    session: String,
+}
+
+pub(crate) async fn login(State(app): State<App>, Json(given): Json<Credentials>) -> Answer<Session> {
+    // A name that nobody can have is not worth an event's key.
+    if given.user.is_empty() || given.user.len() > 64 {
+        return Err(Problem::WrongPassword);
+    }
+    let good = given.password == *app.password;
+    if good && let Some(context) = RequestContext::current() {
+        context.set_actor(Actor::user(&given.user));
+    }
+    let outcome = if good { Outcome::Success } else { Outcome::Denied };
+    let event = |trail: &auditstream_producer::audited::Trail| {
+        Ok(trail.event("user.login", "user", &given.user).outcome(outcome).priority(Priority::Critical))
+    };
+    app.audit.note(&app.database, event).await?;
+    if !good {
+        return Err(Problem::WrongPassword);
+    }
+    Ok(Json(Session { session: app.sessions.begin(&given.user)?.to_string() }))
+}
+
+pub(crate) async fn create(State(app): State<App>, Json(new): Json<NewOrder>) -> Answer<Order> {
+    logged_in()?;
+    let order = Order::from(new);
+    let mut unit = app.audit.begin(&app.database).await?;
+    order.store(&mut *unit.transaction).await?;
+    unit.audit(|trail| trail.create(&order)).await?;
+    unit.commit().await?;
+    Ok(Json(order))
+}
+
+pub(crate) async fn read(State(app): State<App>, Path(id): Path<String>) -> Answer<Order> {
+    logged_in()?;
+    let order = Order::find(&app.database, &id).await?.ok_or(Problem::NotFound)?;
+    app.audit.note(&app.database, |trail| Ok(trail.read(&order).priority(Priority::BestEffort))).await?;
+    Ok(Json(order))
+}
+
+pub(crate) async fn update(State(app): State<App>, Path(id): Path<String>, Json(patch): Json<Patch>) -> Answer<Order> {
+    logged_in()?;
+    let mut unit = app.audit.begin(&app.database).await?;
+    let before = Order::find(&mut *unit.transaction, &id).await?.ok_or(Problem::NotFound)?;
+    let after = before.patched(patch);
+    after.store(&mut *unit.transaction).await?;
+    unit.audit(|trail| trail.update(&before, &after)).await?;
+    unit.commit().await?;
+    Ok(Json(after))
+}
+
+pub(crate) async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Answer<Order> {
+    logged_in()?;
+    let mut unit = app.audit.begin(&app.database).await?;
+    let before = Order::find(&mut *unit.transaction, &id).await?.ok_or(Problem::NotFound)?;
+    let after = Order { status: "cancelled".to_owned(), ..before.clone() };
+    after.store(&mut *unit.transaction).await?;
+    // The same difference under the name of what was done.
+    unit.audit(|trail| Ok(trail.update(&before, &after)?.with(|event| event.action = "order.cancel".to_owned())))
+        .await?;
+    unit.commit().await?;
+    Ok(Json(after))
+}
+
+#[derive(Serialize)]
+pub(crate) struct Imported {
+    ids: Vec<String>,
+}
+
+pub(crate) async fn import(State(app): State<App>, Json(new): Json<Vec<NewOrder>>) -> Answer<Imported> {
+    logged_in()?;
+    if new.len() > MAX_IMPORT {
+        return Err(Problem::TooMany);
+    }
+    let mut ids = Vec::with_capacity(new.len());
+    let mut unit = app.audit.begin(&app.database).await?;
+    for order in new.into_iter().map(Order::from) {
+        order.store(&mut *unit.transaction).await?;
+        unit.audit(|trail| trail.create(&order)).await?;
+        ids.push(order.id);
+    }
+    let import_id = uuid::Uuid::now_v7().to_string();
+    let details = format!("{{\"orders\":{}}}", ids.len());
+    unit.audit(|trail| Ok(trail.event("order.bulk_create", "import", import_id).details(details))).await?;
+    unit.commit().await?;
+    Ok(Json(Imported { ids }))
+}
+
+/// The layer has looked at the session already.
+fn logged_in() -> Result<(), Problem> {
+    let context = RequestContext::current().ok_or(Problem::NotLoggedIn)?;
+    context.actor().map(|_| ()).ok_or(Problem::NotLoggedIn)
+}

@@ -1,0 +1,52 @@
+//! The program: see the library's documentation.
+
+use anyhow::Context;
+use auditstream_order_service::audit::{Audit, Mode};
+use auditstream_order_service::{Settings, run};
+use clap::Parser;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A small shop service whose every request leaves an audit event.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: String,
+    /// The service's own database.
+    #[arg(long, default_value = "sqlite:orders.db")]
+    database: String,
+    /// What becomes of audit events.
+    #[arg(long, value_enum, default_value_t = Mode::None)]
+    audit: Mode,
+    /// Kafka's brokers, for `--audit stream`.
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    kafka: String,
+    /// The key that personal data is hashed with, 16 bytes or more. Without it they are masked.
+    #[arg(long, env = "ORDER_SERVICE_AUDIT_KEY", hide_env_values = true)]
+    audit_key: Option<String>,
+    /// The password of every user.
+    #[arg(long, env = "ORDER_SERVICE_PASSWORD", hide_env_values = true, default_value = "demo")]
+    password: String,
+    /// A range of proxies that are believed about the client's address, such as 10.0.0.0/8. May come several times.
+    #[arg(long)]
+    trust_proxy: Vec<String>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+    let args = Args::parse();
+    let audit = Audit::new(args.audit, &args.kafka, args.audit_key.as_deref())?;
+    let listener = TcpListener::bind(&args.listen).await.with_context(|| format!("listening at {}", args.listen))?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let settings = Settings { database: args.database, password: args.password, trusted_proxies: args.trust_proxy };
+    run(listener, settings, audit, shutdown).await
+}
