@@ -41,7 +41,10 @@ mod config;
 mod delivery;
 mod error;
 mod headers;
+mod idempotency;
 pub mod oauth;
+#[cfg(feature = "outbox")]
+pub mod outbox;
 mod producer;
 pub mod security;
 mod sender;
@@ -52,5 +55,6 @@ pub use config::{Compression, Config};
 pub use delivery::{Delivery, Observer};
 pub use error::{DeliveryError, DeliveryFailure, FailReason, ProducerError, RejectReason, Rejected};
 pub use headers::{CE_TYPE, TraceParent};
+pub use idempotency::idempotent_event_id;
 pub use producer::{Producer, RecordOptions};
 pub use stats::{Failures, Rejections, Report, Stats};
