@@ -61,8 +61,15 @@ impl Rows {
     pub(crate) async fn wake_delayed(&self) -> Result<u64, DatabaseError> {
         let (table, now) = (&self.table, self.database.dialect.now());
         let (pending, delayed) = (status::PENDING, status::DELAYED);
-        let sql = format!("UPDATE {table} SET status = {pending} WHERE status = {delayed} AND available_at <= {now}");
-        self.database.execute("can't wake delayed rows", &sql, &[]).await
+        let what = "can't wake delayed rows";
+        let due = format!("WHERE status = {delayed} AND available_at <= {now}");
+        // A look first: on SQLite even an UPDATE of nothing keeps the service's writers waiting.
+        let sql = format!("SELECT seq FROM {table} {due} LIMIT 1");
+        if self.database.fetch(what, &sql, &[], |row| row.int(0), |_| true).await?.is_empty() {
+            return Ok(0);
+        }
+        let sql = format!("UPDATE {table} SET status = {pending} {due}");
+        self.database.execute(what, &sql, &[]).await
     }
 
     /// Pending rows of these shards in order, as many as the bound lets through, and at least one.
