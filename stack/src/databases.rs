@@ -103,7 +103,9 @@ impl DatabaseServer {
         loop {
             if self.keeper.as_ref().is_none_or(|(_, thread)| thread.is_finished()) || Instant::now() >= deadline {
                 let log = tail_of(&self.folder.join("server.log"), 20);
-                return Err(StackError::Failed(format!("the database server did not start; the end of its log:\n{log}")));
+                return Err(StackError::Failed(format!(
+                    "the database server did not start; the end of its log:\n{log}"
+                )));
             }
             if answers(port, greeting).is_ok_and(|answers| answers) {
                 return Ok(());
@@ -213,7 +215,9 @@ fn unprivileged(kind: Kind) -> Result<Option<User>, StackError> {
     }
     let names: &[&str] = if kind == Kind::Postgres { &["postgres", "nobody"] } else { &["nobody"] };
     let found = names.iter().find_map(|name| User::from_name(name).ok().flatten());
-    found.map(Some).ok_or_else(|| StackError::Failed("there is no user `nobody` to run a database server as".to_owned()))
+    found
+        .map(Some)
+        .ok_or_else(|| StackError::Failed("there is no user `nobody` to run a database server as".to_owned()))
 }
 
 /// Where everything of one server lies.
@@ -257,7 +261,8 @@ impl Plan {
     /// A file that only the server's user can read.
     fn write(&self, name: &str, text: &str) -> Result<PathBuf, StackError> {
         let path = self.folder.join(name);
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path).tried("create", &path)?;
+        let mut file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(&path).tried("create", &path)?;
         file.write_all(text.as_bytes()).tried("write", &path)?;
         if let Some(user) = &self.user {
             chown(&path, Some(user.uid), Some(user.gid)).map_err(std::io::Error::from).tried("give away", &path)?;

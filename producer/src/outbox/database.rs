@@ -278,12 +278,7 @@ impl Database {
     }
 
     /// Rows affected.
-    pub(crate) async fn execute(
-        &self,
-        what: &'static str,
-        sql: &str,
-        args: &[Arg<'_>],
-    ) -> Result<u64, DatabaseError> {
+    pub(crate) async fn execute(&self, what: &'static str, sql: &str, args: &[Arg<'_>]) -> Result<u64, DatabaseError> {
         let sql = self.placeholders(sql);
         on!(self, pool => {
             let done = query!(&sql, args).execute(pool).await.map_err(DatabaseError::at(what))?;
@@ -327,4 +322,17 @@ pub(crate) fn list(numbers: &[i64]) -> String {
         out.push_str(&number.to_string());
     }
     out
+}
+
+/// An error with its causes, for the log.
+#[cfg(feature = "relay")]
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

@@ -114,9 +114,7 @@ fn postgres(table: &Table) -> Vec<String> {
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000)"
         ),
         format!("CREATE INDEX IF NOT EXISTS {base}_pending ON {table} (seq) WHERE status = {pending}"),
-        format!(
-            "CREATE INDEX IF NOT EXISTS {base}_others ON {table} (status, available_at) WHERE status <> {pending}"
-        ),
+        format!("CREATE INDEX IF NOT EXISTS {base}_others ON {table} (status, available_at) WHERE status <> {pending}"),
         format!(
             "CREATE TABLE IF NOT EXISTS {leases} (name TEXT PRIMARY KEY, owner TEXT NOT NULL, expires_at BIGINT NOT NULL)"
         ),
@@ -187,9 +185,7 @@ fn sqlite(table: &Table) -> Vec<String> {
 )"
         ),
         format!("CREATE INDEX IF NOT EXISTS {base}_pending ON {table} (seq) WHERE status = {pending}"),
-        format!(
-            "CREATE INDEX IF NOT EXISTS {base}_others ON {table} (status, available_at) WHERE status <> {pending}"
-        ),
+        format!("CREATE INDEX IF NOT EXISTS {base}_others ON {table} (status, available_at) WHERE status <> {pending}"),
         format!(
             "CREATE TABLE IF NOT EXISTS {leases} (name TEXT PRIMARY KEY, owner TEXT NOT NULL, expires_at INTEGER NOT NULL)"
         ),

@@ -86,9 +86,7 @@ impl Database {
     pub async fn retry_failed(&self, table: &Table, rows: &[FailedRow]) -> Result<u64, DatabaseError> {
         let (pending, failed) = (status::PENDING, status::FAILED);
         self.on_failed(rows, "can't make failed rows pending again", |seqs| {
-            format!(
-                "UPDATE {table} SET status = {pending}, attempts = 0 WHERE status = {failed} AND seq IN ({seqs})"
-            )
+            format!("UPDATE {table} SET status = {pending}, attempts = 0 WHERE status = {failed} AND seq IN ({seqs})")
         })
         .await
     }

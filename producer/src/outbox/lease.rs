@@ -59,7 +59,8 @@ impl Leases {
         let owner = Arg::Text(&self.owner);
         let sql = format!("SELECT COUNT(*) FROM {table} WHERE name LIKE 'relay-%' AND expires_at > {now}");
         let living = self.database.fetch(what, &sql, &[], |row| row.int(0), |_| true).await?;
-        let share = SHARDS.div_ceil(living.first().map_or(1, |count| (*count).clamp(1, i64::from(SHARDS)) as u32)) as usize;
+        let share =
+            SHARDS.div_ceil(living.first().map_or(1, |count| (*count).clamp(1, i64::from(SHARDS)) as u32)) as usize;
         let mut mine = self.owned().await?;
         if mine.len() > share {
             let surplus: Vec<u32> = mine.iter().skip(share).copied().collect();
@@ -67,7 +68,8 @@ impl Leases {
             self.database.execute(what, &sql, std::slice::from_ref(&owner)).await?;
             mine = self.owned().await?;
         } else if mine.len() < share {
-            let sql = format!("SELECT name FROM {table} WHERE name LIKE 'shard-%' AND expires_at <= {now} ORDER BY name");
+            let sql =
+                format!("SELECT name FROM {table} WHERE name LIKE 'shard-%' AND expires_at <= {now} ORDER BY name");
             let free = self.database.fetch(what, &sql, &[], |row| row.text(0), |_| false).await?;
             let wanted: Vec<u32> = free.iter().filter_map(|name| number(name)).take(share - mine.len()).collect();
             if !wanted.is_empty() {

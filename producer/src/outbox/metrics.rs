@@ -51,7 +51,11 @@ impl Metrics {
         registry.register_with_unit("sent", "Bytes of their payloads", Unit::Bytes, m.sent_bytes.clone());
         registry.register("rows_refused", "Tries of rows that were refused for themselves", m.refused.clone());
         registry.register("rows_failed", "Rows that became failed", m.failed.clone());
-        registry.register("database_errors", "Statements that the database did not answer well", m.database_errors.clone());
+        registry.register(
+            "database_errors",
+            "Statements that the database did not answer well",
+            m.database_errors.clone(),
+        );
         registry.register("kafka_errors", "Rounds that Kafka or its configuration broke off", m.kafka_errors.clone());
         registry.register("shards", "Shards that this relay works on, of 64", m.shards.clone());
         registry.register("in_flight_rows", "Rows of the round that is under way", m.in_flight_rows.clone());

@@ -32,29 +32,35 @@
 #[cfg(not(any(feature = "outbox-postgres", feature = "outbox-mysql", feature = "outbox-sqlite")))]
 compile_error!("the outbox needs a database: one of the features outbox-postgres, outbox-mysql, outbox-sqlite");
 
+#[cfg(feature = "relay")]
+mod config;
 mod database;
 mod ddl;
 mod failed;
-mod record;
 #[cfg(feature = "relay")]
 mod http;
 #[cfg(feature = "relay")]
 mod lease;
 #[cfg(feature = "relay")]
 mod metrics;
+mod record;
 #[cfg(feature = "relay")]
 pub mod relay;
 #[cfg(feature = "relay")]
 mod rows;
 #[cfg(feature = "relay")]
 mod send;
+#[cfg(feature = "relay")]
+mod wakes;
 
+#[cfg(feature = "relay")]
+pub use config::{RelayConfig, Sent};
 pub use database::{Database, DatabaseError, Dialect};
 pub use ddl::{Table, TableNameError, ddl};
 pub use failed::FailedRow;
 pub use record::{InTransaction, Outbox, OutboxOptions, RecordError};
 #[cfg(feature = "relay")]
-pub use relay::{RelayConfig, RelayError, Sent, Summary, run};
+pub use relay::{RelayError, Summary, run};
 
 /// How entities are shared out: an entity belongs to one of so many shards, and a shard to one relay at a time. Written into rows: never change it.
 pub const SHARDS: u32 = 64;

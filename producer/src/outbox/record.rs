@@ -30,12 +30,7 @@ pub struct Outbox {
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self {
-            table: Table::default(),
-            framing: Framing::SingleObject,
-            message_max_bytes: 1_000_000,
-            notify: false,
-        }
+        Self { table: Table::default(), framing: Framing::SingleObject, message_max_bytes: 1_000_000, notify: false }
     }
 }
 
@@ -115,11 +110,7 @@ mod sealed {
 pub trait InTransaction: sealed::Sealed + Send {
     /// Writes the row; `false` when its id is there already, and then the transaction is as it was.
     #[doc(hidden)]
-    fn write_row(
-        &mut self,
-        outbox: &Outbox,
-        row: &NewRow,
-    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+    fn write_row(&mut self, outbox: &Outbox, row: &NewRow) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 }
 
 impl Outbox {

@@ -22,21 +22,20 @@
 //! tried again and when it has failed (one bad row must not hold an entity's history for ever); and a delayed row by those recorded after it.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::Table;
-use super::database::{Database, DatabaseError, Dialect};
+use super::config::RelayConfig;
+use super::database::{Database, DatabaseError, chain};
 use super::http::{self, Health};
 use super::lease::Leases;
 use super::metrics::Metrics;
 use super::rows::{Bound, Row, Rows};
 use super::send::{Outcome, Sender};
-use crate::config::Config;
+use super::wakes::Wakes;
 use crate::error::ProducerError;
 
 /// Between two looks at how much waits, and two removals of what was sent long ago.
@@ -45,102 +44,6 @@ const LOOK: Duration = Duration::from_secs(5);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 /// Longest wait between two tries of a row.
 const RETRY_MAX: Duration = Duration::from_secs(3_600);
-
-/// What happens to a row that was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sent {
-    /// It is removed, except with an idempotency key: then it stays, without its payload, until the retention is over.
-    #[default]
-    Delete,
-    /// It stays, marked, until the retention is over.
-    Mark,
-}
-
-/// Settings of a relay.
-#[derive(Clone)]
-pub struct RelayConfig {
-    /// sqlx's URL of the database: `postgres://`, `mysql://` or `sqlite://`. May hold a password; never shown.
-    pub url: String,
-    /// The outbox's table.
-    pub table: Table,
-    /// Kafka: brokers, topic, compression, security. The bounds and the delivery time-out in it have no use here.
-    pub kafka: Config,
-    /// What happens to rows that were sent.
-    pub sent: Sent,
-    /// Most rows under way, 1 to 100,000. Default 5,000.
-    pub batch_rows: usize,
-    /// Most bytes under way, one row more at most. Default 16 MiB.
-    pub batch_bytes: usize,
-    /// Between two looks at an empty outbox. Default 200 ms.
-    pub poll_interval: Duration,
-    /// How long the shards of a relay that died stay without one. Default 10 s.
-    pub lease: Duration,
-    /// How long sent rows stay that are kept. Default 24 h.
-    pub retention: Duration,
-    /// Tries of a row that is refused for itself. Default 3.
-    pub max_tries: u32,
-    /// Wait after the first of them; it doubles with each. Default 1 s.
-    pub retry_backoff: Duration,
-    /// After the shutdown: how long what is under way may take. Default 25 s.
-    pub drain_deadline: Duration,
-    /// Address of `/livez`, `/readyz` and `/metrics`; `None`: not served.
-    pub http_listen: Option<SocketAddr>,
-    /// Names this relay in the leases; no two living ones may share it. Letters, digits, `-`, `_` and `.`.
-    pub relay_id: String,
-}
-
-impl RelayConfig {
-    /// The defaults, for this database and this Kafka. `relay_id` is random.
-    #[must_use]
-    pub fn new(url: impl Into<String>, kafka: Config) -> Self {
-        Self {
-            url: url.into(),
-            table: Table::default(),
-            kafka,
-            sent: Sent::default(),
-            batch_rows: 5_000,
-            batch_bytes: 16 * 1024 * 1024,
-            poll_interval: Duration::from_millis(200),
-            lease: Duration::from_secs(10),
-            retention: Duration::from_secs(24 * 3_600),
-            max_tries: 3,
-            retry_backoff: Duration::from_secs(1),
-            drain_deadline: Duration::from_secs(25),
-            http_listen: None,
-            relay_id: uuid::Uuid::now_v7().simple().to_string(),
-        }
-    }
-
-    fn validate(&self) -> Result<(), RelayError> {
-        let wrong = |name: &'static str, problem: &'static str| Err(RelayError::Setting { name, problem });
-        if !(1..=100_000).contains(&self.batch_rows) {
-            return wrong("batch_rows", "is outside of 1 to 100,000");
-        }
-        if self.lease < Duration::from_millis(200) || self.lease > Duration::from_secs(3_600) {
-            return wrong("lease", "is outside of 200 ms to an hour");
-        }
-        if self.max_tries == 0 {
-            return wrong("max_tries", "is 0; a row needs one try at least");
-        }
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if !(1..=100).contains(&self.relay_id.len()) || !self.relay_id.chars().all(legal) {
-            return wrong("relay_id", "must be 1 to 100 letters, digits, `-`, `_` or `.`");
-        }
-        Ok(())
-    }
-}
-
-impl std::fmt::Debug for RelayConfig {
-    /// Without the URL, which may hold a password.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RelayConfig")
-            .field("table", &self.table)
-            .field("kafka", &self.kafka)
-            .field("sent", &self.sent)
-            .field("relay_id", &self.relay_id)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Why a relay ended by itself. Nothing is lost: what was not settled is in the outbox.
 #[derive(Debug, thiserror::Error)]
@@ -297,6 +200,7 @@ impl Relay {
                 }
                 Err(error) => {
                     self.failed_statement(&error);
+                    self.last_balance = None;
                     self.next_backoff()
                 }
             };
@@ -375,7 +279,8 @@ impl Relay {
         let outcomes = {
             let mut sending = pin!(self.sender.send(taken));
             loop {
-                let left = stopping.map_or(Duration::MAX, |until: Instant| until.saturating_duration_since(Instant::now()));
+                let left =
+                    stopping.map_or(Duration::MAX, |until: Instant| until.saturating_duration_since(Instant::now()));
                 tokio::select! {
                     outcomes = &mut sending => break Some(outcomes),
                     _ = ticks.tick() => {
@@ -440,7 +345,12 @@ impl Relay {
                     if self.delay(row).is_none() {
                         self.summary.failed += 1;
                         self.metrics.failed.inc();
-                        tracing::error!(event_id = row.id, reason, tries = row.attempts + 1, "a row failed; see `auditstream outbox failed`");
+                        tracing::error!(
+                            event_id = row.id,
+                            reason,
+                            tries = row.attempts + 1,
+                            "a row failed; see `auditstream outbox failed`"
+                        );
                     }
                 }
             }
@@ -476,84 +386,4 @@ fn due(last: &mut Option<Instant>, every: Duration) -> bool {
         *last = Some(Instant::now());
     }
     is_due
-}
-
-/// An error with its causes, for the log.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
-/// What wakes an idle relay before its next look: PostgreSQL's NOTIFY, where the service sends it.
-struct Wakes {
-    #[cfg(feature = "outbox-postgres")]
-    listener: Option<sqlx::postgres::PgListener>,
-}
-
-impl Wakes {
-    #[cfg(feature = "outbox-postgres")]
-    async fn listen(config: &RelayConfig) -> Self {
-        if !matches!(Dialect::of_url(&config.url), Ok(Dialect::Postgres)) {
-            return Self { listener: None };
-        }
-        let listening = async {
-            let mut listener = sqlx::postgres::PgListener::connect(&config.url).await?;
-            listener.listen(config.table.base()).await?;
-            Ok::<_, sqlx::Error>(listener)
-        };
-        match listening.await {
-            Ok(listener) => Self { listener: Some(listener) },
-            Err(error) => {
-                tracing::warn!(error = chain(&error), "no notifications; the relay looks by itself");
-                Self { listener: None }
-            }
-        }
-    }
-
-    #[cfg(not(feature = "outbox-postgres"))]
-    async fn listen(_config: &RelayConfig) -> Self {
-        Self {}
-    }
-
-    /// Ready when there may be something new.
-    async fn next(&mut self) {
-        #[cfg(feature = "outbox-postgres")]
-        if let Some(listener) = &mut self.listener {
-            match listener.recv().await {
-                Ok(_) => return,
-                Err(error) => {
-                    tracing::warn!(error = chain(&error), "no notifications any more; the relay looks by itself");
-                    self.listener = None;
-                }
-            }
-        }
-        std::future::pending::<()>().await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wrong_settings_are_named() {
-        let good = || RelayConfig::new("sqlite::memory:", Config::default());
-        let named = |config: RelayConfig| config.validate().map_err(|error| error.to_string());
-        assert_eq!(named(good()), Ok(()));
-        for (config, name) in [
-            (RelayConfig { batch_rows: 0, ..good() }, "batch_rows"),
-            (RelayConfig { lease: Duration::from_millis(100), ..good() }, "lease"),
-            (RelayConfig { max_tries: 0, ..good() }, "max_tries"),
-            (RelayConfig { relay_id: "it's me".to_owned(), ..good() }, "relay_id"),
-        ] {
-            assert!(named(config).is_err_and(|message| message.starts_with(&format!("setting `{name}`"))), "{name}");
-        }
-        assert!(!format!("{:?}", RelayConfig::new("postgres://u:hunter2@h/d", Config::default())).contains("hunter2"));
-    }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::config::Sent;
 use super::database::{Arg, Database, DatabaseError, list};
 use super::ddl::Table;
-use super::relay::Sent;
 use super::status;
 
 /// Numbers in one statement: short enough that no database minds its text.

@@ -109,8 +109,9 @@ impl Sender {
     ) -> Result<(ThreadedProducer<Context>, mpsc::UnboundedReceiver<(usize, Outcome)>), ProducerError> {
         // Bounded by the rows of one round.
         let (sender, receiver) = mpsc::unbounded_channel();
-        let client = ThreadedProducer::from_config_and_context(config, Context { outcomes: sender, tokens })
-            .map_err(|error| ProducerError::Setting { name: "properties".to_owned(), problem: without_values(&error) })?;
+        let client = ThreadedProducer::from_config_and_context(config, Context { outcomes: sender, tokens }).map_err(
+            |error| ProducerError::Setting { name: "properties".to_owned(), problem: without_values(&error) },
+        )?;
         Ok((client, receiver))
     }
 

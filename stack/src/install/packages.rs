@@ -41,8 +41,10 @@ pub(crate) const DOWNLOAD: &[Package] = &[program("maven", "mvn"), program("npm"
 
 /// A database server for the tests of the outbox.
 pub(crate) const POSTGRES: &[Package] = &[Package { name: "postgresql", sign: Sign::Postgres }];
-pub(crate) const MARIADB: &[Package] =
-    &[Package { name: "mariadb-server-core", sign: Sign::File("/usr/sbin/mariadbd") }, program("mariadb-client-core", "my_print_defaults")];
+pub(crate) const MARIADB: &[Package] = &[
+    Package { name: "mariadb-server-core", sign: Sign::File("/usr/sbin/mariadbd") },
+    program("mariadb-client-core", "my_print_defaults"),
+];
 
 /// To build, run and test the whole project; `maven` and `npm` are asked for only when something has to be downloaded.
 pub(crate) const PROJECT: &[Package] = &[
@@ -86,7 +88,8 @@ impl Package {
 pub(crate) fn postgres_programs() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let with_number = |entry: fs::DirEntry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path()));
-    let mut found: Vec<_> = versions.filter_map(with_number).filter(|(_, path)| path.join("bin/initdb").is_file()).collect();
+    let mut found: Vec<_> =
+        versions.filter_map(with_number).filter(|(_, path)| path.join("bin/initdb").is_file()).collect();
     found.sort();
     found.pop().map(|(_, path)| path.join("bin"))
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use auditstream_integration_tests::{Fixture, Options, wait_until};
+use auditstream_producer::idempotent_event_id;
 
 use super::database::{Kind, Outboxed, Pool, in_tx};
 use super::{cli, event_of, relay_with, wait_drained};
@@ -14,7 +15,8 @@ fn fails(name: &'static str, kind: Kind) {
     let Outboxed { outbox, pool, runtime, .. } = &outboxed;
     let mut large = event_of(&fixture, "one", 1);
     // Words that compress badly.
-    let words: String = (0..4_000).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect();
+    let words: String =
+        (0..4_000_u32).map(|word| idempotent_event_id("acme", &word.to_string()).simple().to_string()).collect();
     large.details = format!("{{\"text\":\"{words}\"}}");
     let mut removed = event_of(&fixture, "two", 0);
     removed.details.clone_from(&large.details);

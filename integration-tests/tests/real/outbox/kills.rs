@@ -9,7 +9,7 @@ use auditstream_integration_tests::{Fixture, Options, Worker, wait_until};
 use tokio::task::JoinHandle;
 
 use super::database::{Kind, Outboxed, Pool, in_tx};
-use super::{assert_order, cli, event_of, relay_with, wait_drained};
+use super::{assert_order, cli, relay_with, shaped, wait_drained};
 
 /// Kills of each database's relays.
 const KILLS: u64 = 12;
@@ -27,20 +27,24 @@ struct Services {
 }
 
 impl Services {
-    fn start(fixture: &Arc<Fixture>, outboxed: &Outboxed) -> Self {
+    fn start(fixture: &Fixture, outboxed: &Outboxed) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let writers = (0..WRITERS).map(|writer| {
-            let (fixture, pool, outbox) = (Arc::clone(fixture), outboxed.pool.clone(), outboxed.outbox.clone());
+            let (generator, pool, outbox) =
+                (Arc::clone(fixture.generator()), outboxed.pool.clone(), outboxed.outbox.clone());
             let stop = Arc::clone(&stop);
             outboxed.runtime.spawn(async move {
                 let mut recorded = Recorded::new();
+                // Beyond those that the fixture gives out itself.
+                let mut index = 5_000_000 + 1_000_000 * writer as u64;
                 let mut number = 0;
                 while !stop.load(Ordering::Relaxed) {
                     number += 1;
                     let mut events = Vec::new();
                     for step in 0..=number % 8 {
                         let entity = (number * 7 + step) % (ENTITIES / WRITERS) * WRITERS + writer;
-                        events.push(event_of(&fixture, &entity.to_string(), number));
+                        events.push(shaped(generator.event(index), &entity.to_string(), number));
+                        index += 1;
                     }
                     let committed = number % 7 != 0;
                     in_tx!(&pool, tx => {
@@ -51,7 +55,6 @@ impl Services {
                     });
                     if committed {
                         for event in events {
-                            fixture.acknowledged().add(event.event_id);
                             recorded.entry(event.key()).or_default().push(event.event_id.to_string());
                         }
                     }
@@ -63,12 +66,13 @@ impl Services {
         Self { stop, writers }
     }
 
-    fn finish(self, outboxed: &Outboxed) -> Recorded {
+    fn finish(self, fixture: &Fixture, outboxed: &Outboxed) -> Recorded {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Recorded::new();
         for writer in self.writers {
             all.extend(outboxed.runtime.block_on(writer).unwrap());
         }
+        all.values().flatten().for_each(|id| fixture.acknowledged().add(id.parse().unwrap()));
         all
     }
 }
@@ -93,7 +97,7 @@ fn start(fixture: &Fixture, outboxed: &Outboxed) -> Worker {
 }
 
 fn kills(name: &'static str, kind: Kind) {
-    let fixture = Arc::new(Fixture::new(Options::heavy(name)));
+    let fixture = Fixture::new(Options::heavy(name));
     let outboxed = Outboxed::new(&fixture, kind);
     let _worker = fixture.worker();
     let services = Services::start(&fixture, &outboxed);
@@ -113,7 +117,7 @@ fn kills(name: &'static str, kind: Kind) {
         });
     }
     wait_more(&fixture, 500, &[&one, &other]);
-    let recorded = services.finish(&outboxed);
+    let recorded = services.finish(&fixture, &outboxed);
     wait_drained(&outboxed, Duration::from_secs(30));
     assert_eq!(outboxed.count("1 = 1"), 0, "rows stay");
     for relay in [one, other] {
@@ -145,7 +149,7 @@ fn sqlite_relays_are_killed() {
 
 #[test]
 fn a_kafka_that_is_away_is_no_rows_fault() {
-    let fixture = Arc::new(Fixture::new(Options::own_servers("outbox-kafka-away")));
+    let fixture = Fixture::new(Options::own_servers("outbox-kafka-away"));
     let outboxed = Outboxed::new(&fixture, Kind::Sqlite);
     let relay = start(&fixture, &outboxed);
     let services = Services::start(&fixture, &outboxed);
@@ -158,7 +162,7 @@ fn a_kafka_that_is_away_is_no_rows_fault() {
         rows => Err(format!("{rows} of {waiting}")),
     });
     fixture.stack().kafka().start().unwrap();
-    let recorded = services.finish(&outboxed);
+    let recorded = services.finish(&fixture, &outboxed);
     wait_drained(&outboxed, Duration::from_secs(60));
     assert_eq!(relay.metric("auditstream_relay_rows_refused_total").unwrap(), 0.0);
     assert_eq!(cli(&fixture, &outboxed, &["outbox", "failed", "list"]).success().stdout, "no failed rows\n");

@@ -3,6 +3,7 @@
 mod database;
 mod failed;
 mod kills;
+mod rate;
 mod recording;
 
 use std::collections::{HashMap, HashSet};
@@ -40,7 +41,10 @@ fn cli(fixture: &Fixture, outbox: &Outboxed, args: &[&str]) -> CliOutput {
 
 /// The next event of the test, as the `number`th of one of a few entities.
 fn event_of(fixture: &Fixture, entity: &str, number: usize) -> AuditEvent {
-    let mut event = fixture.next_event();
+    shaped(fixture.next_event(), entity, number)
+}
+
+fn shaped(mut event: AuditEvent, entity: &str, number: usize) -> AuditEvent {
     event.entity_type = "order".to_owned();
     event.entity_id = entity.to_owned();
     event.tenant_id = "acme".to_owned();

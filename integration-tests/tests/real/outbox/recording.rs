@@ -64,9 +64,11 @@ fn records(name: &'static str, kind: Kind) {
     committed.iter().for_each(|id| fixture.acknowledged().add(*id));
     let _worker = fixture.worker();
     let first = relay(&fixture, &outboxed);
-    wait_until("all but the delayed event to be sent", Duration::from_secs(20), || match outboxed.count("status = 0") {
-        0 => Ok(()),
-        rows => Err(format!("{rows} pending: {}", first.log())),
+    wait_until("all but the delayed event to be sent", Duration::from_secs(20), || {
+        match outboxed.count("status = 0") {
+            0 => Ok(()),
+            rows => Err(format!("{rows} pending: {}", first.log())),
+        }
     });
     assert!(SystemTime::now() < due, "the test was too slow to prove anything");
     assert_eq!(outboxed.count("status = 3"), 1, "the delayed event is not waiting");
