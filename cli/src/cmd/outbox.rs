@@ -61,7 +61,9 @@ struct FailedArgs {
 enum Failed {
     List(ListArgs),
     Show(ShowArgs),
+    /// Make failed rows pending again, with all their tries.
     Retry(WhichArgs),
+    /// Remove failed rows for good: their events are lost.
     Remove(WhichArgs),
 }
 
@@ -87,7 +89,7 @@ struct ShowArgs {
     id: Uuid,
 }
 
-/// Make failed rows pending again (retry), or remove them for good: then their events are lost (remove).
+/// Which failed rows.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
