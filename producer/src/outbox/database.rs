@@ -95,6 +95,7 @@ impl DatabaseError {
 /// A value in a statement.
 #[derive(Debug, Clone)]
 pub(crate) enum Arg<'a> {
+    #[cfg(feature = "relay")]
     Int(i64),
     Text(&'a str),
 }
@@ -129,6 +130,7 @@ macro_rules! query {
         let mut query = sqlx::query($sql).persistent($args.len() > 0);
         for arg in $args {
             query = match arg {
+                #[cfg(feature = "relay")]
                 Arg::Int(number) => query.bind(*number),
                 Arg::Text(text) => query.bind((*text).to_owned()),
             };
@@ -155,6 +157,7 @@ pub(crate) trait Fields {
     fn int(&self, index: usize) -> Result<i64, sqlx::Error>;
     fn text(&self, index: usize) -> Result<String, sqlx::Error>;
     fn optional(&self, index: usize) -> Result<Option<String>, sqlx::Error>;
+    #[cfg(feature = "relay")]
     fn bytes(&self, index: usize) -> Result<Vec<u8>, sqlx::Error>;
 }
 
@@ -171,6 +174,7 @@ macro_rules! fields_of {
             fn optional(&self, index: usize) -> Result<Option<String>, sqlx::Error> {
                 self.try_get_unchecked(index)
             }
+            #[cfg(feature = "relay")]
             fn bytes(&self, index: usize) -> Result<Vec<u8>, sqlx::Error> {
                 self.try_get_unchecked(index)
             }

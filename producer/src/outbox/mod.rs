@@ -81,6 +81,7 @@ pub(crate) mod status {
     /// To be sent as soon as its turn comes.
     pub(crate) const PENDING: i64 = 0;
     /// Every in-sync replica has it. `available_at` is then when that was known.
+    #[cfg(feature = "relay")]
     pub(crate) const SENT: i64 = 1;
     /// Refused as often as allowed; `last_error` says why.
     pub(crate) const FAILED: i64 = 2;
