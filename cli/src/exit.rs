@@ -22,9 +22,9 @@ Exit codes:
   0        everything was done
   1        something could not be done; standard error says what
   2        the command line or the configuration is wrong; nothing was begun
-  3        consume: halted, a human is needed; nothing is lost or skipped
-  4        consume: the drain deadline passed first; what was not committed
-           will be read again, nothing is lost
+  3        consume, relay: halted, a human is needed; nothing is lost or skipped
+  4        consume, relay: the drain deadline passed first; what was not
+           committed will be read or sent again, nothing is lost
   130 143  interrupted by SIGINT or SIGTERM: publish before its input's end,
            any command by a second signal";
 

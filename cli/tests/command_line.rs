@@ -33,7 +33,19 @@ fn help_fits_the_terminal_and_has_examples_and_exit_codes() {
     let (code, stdout, _) = run(auditstream(folder.path()).arg("--help"));
     assert_eq!(code, 0);
     assert!(stdout.contains("Exit codes:") && stdout.contains("Examples:"), "{stdout}");
-    for command in [&["migrate"][..], &["topics", "create"], &["publish"], &["consume"], &["stats"]] {
+    for command in [
+        &["migrate"][..],
+        &["topics", "create"],
+        &["publish"],
+        &["consume"],
+        &["stats"],
+        &["relay"],
+        &["outbox", "migrate"],
+        &["outbox", "failed", "list"],
+        &["outbox", "failed", "show"],
+        &["outbox", "failed", "retry"],
+        &["outbox", "failed", "remove"],
+    ] {
         let (code, stdout, _) = run(auditstream(folder.path()).args(command).arg("--help"));
         assert_eq!(code, 0);
         assert!(stdout.contains("Examples:"), "{command:?}: {stdout}");
@@ -233,4 +245,28 @@ fn run_with_stdout(command: &mut Command, stdout: std::io::PipeWriter) -> (i32, 
     let child = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
     let output = child.wait_with_output().unwrap();
     (output.status.code().unwrap(), String::new(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn the_outboxs_tables_are_printed_for_each_database_and_no_url_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    for (database, word) in [("postgres", "BYTEA"), ("mysql", "AUTO_INCREMENT"), ("sqlite", "AUTOINCREMENT")] {
+        let args = ["outbox", "migrate", "--print", "--database", database];
+        let (code, stdout, stderr) =
+            run(auditstream(folder.path()).args(args).env("AUDITSTREAM_OUTBOX__TABLE", "trail"));
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        assert!(
+            stdout.contains(word) && stdout.contains("EXISTS trail (") && stdout.contains("trail_leases"),
+            "{stdout}"
+        );
+    }
+    let secret = "oracle://audit:hunter2@db/x";
+    let (code, stdout, stderr) = run(auditstream(folder.path())
+        .args(["relay"])
+        .env("AUDITSTREAM_OUTBOX__URL", secret)
+        .env("AUDITSTREAM_OUTBOX__TABLE", "a b"));
+    assert_eq!((code, stdout.as_str()), (2, ""));
+    assert!(stderr.contains("outbox.url (AUDITSTREAM_OUTBOX__URL): begins with another scheme"), "{stderr}");
+    assert!(stderr.contains("outbox.table (AUDITSTREAM_OUTBOX__TABLE): found another kind of text"), "{stderr}");
+    assert!(!stderr.contains("hunter2"), "{stderr}");
 }

@@ -316,6 +316,16 @@ impl Fixture {
         Worker::start(command, &name, self.folder.join(format!("worker-{name}.log")))
     }
 
+    /// Starts a relay with settings of its own, as `("AUDITSTREAM_SECTION__KEY", "value")`; one of them is the outbox's URL.
+    #[must_use]
+    pub fn relay(&self, settings: &[(&str, &str)]) -> Worker {
+        let name = format!("relay-{}", self.workers.fetch_add(1, Ordering::Relaxed));
+        let mut command = self.command(&["relay"]);
+        command.env("AUDITSTREAM_OUTBOX__HTTP_LISTEN", "127.0.0.1:0").env("AUDITSTREAM_OUTBOX__RELAY_ID", &name);
+        command.envs(settings.iter().copied());
+        Worker::start(command, &name, self.folder.join(format!("{name}.log")))
+    }
+
     /// ClickHouse's users, to be changed by a test that has the machine for itself.
     #[must_use]
     pub fn users(&self) -> Users<'_> {

@@ -53,6 +53,24 @@ impl TraceParent {
     }
 }
 
+impl std::fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Only ASCII digits and dashes came through `parse`.
+        self.0.iter().try_for_each(|byte| f.write_char(char::from(*byte)))
+    }
+}
+
+/// The value of `ce_source`.
+#[cfg(feature = "outbox")]
+pub(crate) fn source(event: &AuditEvent) -> String {
+    let mut source = String::new();
+    for part in [&event.environment, &event.service] {
+        source.push('/');
+        push_percent_encoded(&mut source, part);
+    }
+    source
+}
+
 /// Makes the headers; keeps its buffers between events.
 #[derive(Debug, Default)]
 pub(crate) struct HeaderWriter {

@@ -53,11 +53,14 @@ pub mod context;
 mod delivery;
 mod error;
 mod headers;
+mod idempotency;
 #[cfg(any(feature = "changes", feature = "redaction"))]
 mod json;
 #[cfg(not(feature = "tower"))]
 mod no_context;
 pub mod oauth;
+#[cfg(feature = "outbox")]
+pub mod outbox;
 mod prepare;
 mod producer;
 #[cfg(feature = "redaction")]
@@ -73,6 +76,7 @@ pub(crate) use context::ForEvent;
 pub use delivery::{Delivery, Observer};
 pub use error::{DeliveryError, DeliveryFailure, FailReason, ProducerError, RejectReason, Rejected};
 pub use headers::{CE_TYPE, TraceParent};
+pub use idempotency::idempotent_event_id;
 #[cfg(not(feature = "tower"))]
 pub(crate) use no_context::ForEvent;
 pub use producer::{Producer, RecordOptions};

@@ -25,6 +25,12 @@ impl Prepare {
         }
     }
 
+    /// By these rules.
+    #[cfg(all(feature = "redaction", feature = "outbox"))]
+    pub(crate) fn by(redaction: Option<std::sync::Arc<crate::redaction::Redaction>>) -> Prepare {
+        Prepare { redaction }
+    }
+
     /// Once an event: a keyed hash of a keyed hash is searchable by nobody.
     pub(crate) fn apply(&self, event: &mut AuditEvent, context: Option<&ForEvent>) {
         if let Some(context) = context {

@@ -23,6 +23,7 @@
 mod answers;
 mod claim;
 mod config;
+mod databases;
 mod detached;
 mod error;
 mod hook;
@@ -39,6 +40,7 @@ mod supervisor;
 
 pub use answers::{clickhouse_answers, kafka_answers};
 pub use config::KafkaListener;
+pub use databases::DatabaseServer;
 pub use detached::{Status, down, find, list, status};
 pub use error::{InstallError, StackError};
 pub use hook::{bound, hook};

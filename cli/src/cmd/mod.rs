@@ -3,7 +3,9 @@
 mod config;
 mod consume;
 mod migrate;
+mod outbox;
 mod publish;
+mod relay;
 mod stats;
 mod topics;
 
@@ -34,6 +36,8 @@ enum Command {
     Topics(topics::Args),
     Publish(publish::Args),
     Consume(consume::Args),
+    Relay(relay::Args),
+    Outbox(outbox::Args),
     Stats(stats::Args),
     Config(config::Args),
 }
@@ -56,6 +60,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Topics(args) => topics::run(&args, &load()?.settings),
         Command::Publish(args) => publish::run(&args, &load()?.settings),
         Command::Consume(args) => consume::run(&args, &load()?.settings),
+        Command::Relay(args) => relay::run(&args, &load()?.settings),
+        Command::Outbox(args) => outbox::run(&args, load),
         Command::Stats(args) => stats::run(&args, &load()?.settings),
     }
 }

@@ -102,6 +102,25 @@ pub(crate) const KEYS: &[Key] = &[
     choice("producer.compression", &["zstd", "lz4", "none"], "zstd"),
     number("producer.linger_ms", integer(0, 900_000), 5),
     number("producer.delivery_timeout_ms", integer(1_000, 24 * HOUR_MS), 120_000),
+    Key { path: "outbox.url", kind: TEXT, default: None, secret: true },
+    unset("outbox.url_file", TEXT),
+    text("outbox.table", "audit_outbox"),
+    choice("outbox.mode", &["delete", "mark"], "delete"),
+    number("outbox.retention_s", integer(0, 315_360_000), 86_400),
+    number("outbox.batch_rows", integer(1, 100_000), 5_000),
+    number("outbox.batch_bytes", integer(1024, 1024 * MIB), 16 * MIB),
+    number("outbox.poll_interval_ms", integer(1, HOUR_MS), 200),
+    number("outbox.lease_ms", integer(200, HOUR_MS), 10_000),
+    number("outbox.max_tries", integer(1, 1_000), 3),
+    number("outbox.retry_backoff_ms", integer(1, HOUR_MS), 1_000),
+    number("outbox.drain_deadline_ms", integer(100, HOUR_MS), 25_000),
+    Key {
+        path: "outbox.http_listen",
+        kind: Kind::Listen,
+        default: Some(Default::Text("127.0.0.1:9465")),
+        secret: false,
+    },
+    unset("outbox.relay_id", TEXT),
     text("consumer.group_id", "auditstream"),
     unset("consumer.group_instance_id", Kind::Text { may_be_empty: true }),
     choice("consumer.group_protocol", &["classic", "consumer"], "classic"),
@@ -207,7 +226,7 @@ mod tests {
     fn paths_are_unique_and_their_sections_together() {
         let mut sections: Vec<&str> = KEYS.iter().filter_map(|key| key.path.split('.').next()).collect();
         sections.dedup();
-        assert_eq!(sections, ["kafka", "clickhouse", "schema", "producer", "consumer", "telemetry", "log"]);
+        assert_eq!(sections, ["kafka", "clickhouse", "schema", "producer", "outbox", "consumer", "telemetry", "log"]);
         for key in KEYS {
             assert_eq!(KEYS.iter().filter(|other| other.path == key.path).count(), 1, "{}", key.path);
         }

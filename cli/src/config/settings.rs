@@ -16,6 +16,7 @@ use auditstream_schemas::{AUDIT_EVENT_V1, Framing, Schemas, WriterId};
 use auditstream_store::{Secret, Tls};
 
 use super::keys::{self, Default as KeyDefault, PROPERTIES};
+use super::outbox;
 use super::properties;
 use super::raw::{Origin, Problem, Raw, Value};
 use super::registry;
@@ -31,6 +32,7 @@ pub(crate) struct Settings {
     /// Who is asked for schemas that are not known.
     pub(crate) registry: Option<RegistryConfig>,
     pub(crate) producer: Producer,
+    pub(crate) outbox: outbox::Outbox,
     pub(crate) consumer: Consumer,
     /// `[telemetry]`; `None` when no endpoint is set.
     pub(crate) telemetry: Option<Telemetry>,
@@ -142,6 +144,7 @@ impl Settings {
                 linger: check.millis("producer.linger_ms"),
                 delivery_timeout: check.millis("producer.delivery_timeout_ms"),
             },
+            outbox: outbox::settings(&mut check),
             consumer: Consumer {
                 group_id: check.text("consumer.group_id"),
                 group_instance_id: check.optional("consumer.group_instance_id").filter(|id| !id.is_empty()),
@@ -260,7 +263,7 @@ impl Settings {
 }
 
 /// The machine's name (in Kubernetes the pod's) and the process id.
-fn default_worker_id() -> String {
+pub(super) fn default_worker_id() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
     let host = if host.is_empty() { "worker" } else { host };
@@ -294,7 +297,7 @@ impl Checker<'_> {
         self.optional(path).map(PathBuf::from)
     }
 
-    fn text(&self, path: &str) -> String {
+    pub(super) fn text(&self, path: &str) -> String {
         self.optional(path).unwrap_or_default()
     }
 
@@ -308,7 +311,7 @@ impl Checker<'_> {
         }
     }
 
-    fn size(&self, path: &str) -> usize {
+    pub(super) fn size(&self, path: &str) -> usize {
         self.integer(path).and_then(|number| usize::try_from(number).ok()).unwrap_or_default()
     }
 

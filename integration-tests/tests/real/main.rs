@@ -9,6 +9,7 @@ mod landing;
 mod membership;
 mod oracle;
 mod outage;
+mod outbox;
 mod poison;
 mod probes;
 mod registry;

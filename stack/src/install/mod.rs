@@ -109,6 +109,36 @@ pub fn ensure_servers(progress: &dyn Progress) -> Result<Servers, InstallError> 
     servers.ok_or_else(|| InstallError::Program("Kafka or ClickHouse (vanished from the cache)".into()))
 }
 
+/// A database server that only some tests need.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum DatabasePackage {
+    Postgres,
+    Mariadb,
+}
+
+/// Installs a database server's programs when they are missing, and says in which folder they lie.
+pub(crate) fn ensure_database(which: DatabasePackage, progress: &dyn Progress) -> Result<PathBuf, InstallError> {
+    match which {
+        DatabasePackage::Mariadb => {
+            packages::ensure(&[packages::MARIADB], progress)?;
+            Ok(PathBuf::from("/usr/bin"))
+        }
+        DatabasePackage::Postgres => {
+            if let Some(programs) = packages::postgres_programs() {
+                return Ok(programs);
+            }
+            // Debian's package makes and starts a cluster of the system's own unless told not to. Who is not root can't tell it.
+            let settings = Path::new("/etc/postgresql-common/createcluster.conf");
+            if nix::unistd::Uid::effective().is_root() && !settings.exists() {
+                let _ = fs::create_dir_all("/etc/postgresql-common");
+                let _ = fs::write(settings, "create_main_cluster = false\n");
+            }
+            packages::ensure(&[packages::POSTGRES], progress)?;
+            packages::postgres_programs().ok_or_else(|| InstallError::Program("initdb".to_owned()))
+        }
+    }
+}
+
 /// The packages that a download needs; none when everything is cached.
 fn to_download(cache: &Path) -> &'static [packages::Package] {
     let cached = kafka::installed(cache) && clickhouse::library(cache).is_file();

@@ -23,6 +23,8 @@ enum Sign {
     Program(&'static str),
     /// A file, where the compiler looks for it.
     File(&'static str),
+    /// A PostgreSQL server of any version, where Debian puts them.
+    Postgres,
     /// Python's module that fills a virtual environment.
     PythonVenv,
 }
@@ -36,6 +38,13 @@ pub(crate) const RUN: &[Package] = &[program("default-jre-headless", "java")];
 
 /// To download them.
 pub(crate) const DOWNLOAD: &[Package] = &[program("maven", "mvn"), program("npm", "npm"), program("tar", "tar")];
+
+/// A database server for the tests of the outbox.
+pub(crate) const POSTGRES: &[Package] = &[Package { name: "postgresql", sign: Sign::Postgres }];
+pub(crate) const MARIADB: &[Package] = &[
+    Package { name: "mariadb-server-core", sign: Sign::File("/usr/sbin/mariadbd") },
+    program("mariadb-client-core", "my_print_defaults"),
+];
 
 /// To build, run and test the whole project; `maven` and `npm` are asked for only when something has to be downloaded.
 pub(crate) const PROJECT: &[Package] = &[
@@ -69,9 +78,20 @@ impl Package {
         match self.sign {
             Sign::Program(name) => which(name).is_some(),
             Sign::File(path) => Path::new(path).exists(),
+            Sign::Postgres => postgres_programs().is_some(),
             Sign::PythonVenv => python_venv(),
         }
     }
+}
+
+/// The folder of the newest PostgreSQL server's programs.
+pub(crate) fn postgres_programs() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let with_number = |entry: fs::DirEntry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path()));
+    let mut found: Vec<_> =
+        versions.filter_map(with_number).filter(|(_, path)| path.join("bin/initdb").is_file()).collect();
+    found.sort();
+    found.pop().map(|(_, path)| path.join("bin"))
 }
 
 /// Debian splits `ensurepip` off; a Python from elsewhere (pyenv, a container's own) has it.
