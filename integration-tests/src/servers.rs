@@ -8,7 +8,7 @@ use auditstream_stack::{Options, Stack};
 use crate::{build, tls};
 
 /// Databases of one stack, more than tests of one process.
-const DATABASES: usize = 96;
+const DATABASES: usize = 192;
 
 /// Tests that need the machine for themselves exclude all others.
 static MACHINE: RwLock<()> = RwLock::new(());
@@ -106,7 +106,7 @@ pub(crate) fn free_database() -> String {
 }
 
 fn database(number: usize) -> String {
-    format!("audit_t{number:02}")
+    format!("audit_t{number:03}")
 }
 
 /// The roles' rights are those of the database `audit`, in the users file of the stack. Every database of the pool gets the same ones. ClickHouse is

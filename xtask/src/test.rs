@@ -34,6 +34,7 @@ impl Programs {
     pub(crate) fn build(progress: &dyn Progress) -> Result<Self> {
         progress.step("packages and servers");
         auditstream_stack::ensure_installed(progress)?;
+        auditstream_stack::ensure_databases(progress)?;
         progress.step("build the programs the tests start (release)");
         succeed("cargo build", &mut cargo(&["build", "--release", "--workspace", "--bins"])?)?;
         progress.step("build the worker with crash points (release)");

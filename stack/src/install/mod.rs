@@ -86,7 +86,6 @@ pub fn ensure_servers(progress: &dyn Progress) -> Result<Servers, InstallError> 
     if let Some(servers) = found(&cache)? {
         return Ok(servers);
     }
-    fs::create_dir_all(&cache).map_err(|e| io_error("create", &cache, e))?;
     let _turn = turn(&cache, progress)?;
     if let Some(servers) = found(&cache)? {
         return Ok(servers);
@@ -107,6 +106,17 @@ pub fn ensure_servers(progress: &dyn Progress) -> Result<Servers, InstallError> 
     staging.end();
     let servers = found(&cache)?;
     servers.ok_or_else(|| InstallError::Program("Kafka or ClickHouse (vanished from the cache)".into()))
+}
+
+/// Installs the database servers that only tests need.
+///
+/// # Errors
+/// See [`InstallError`].
+pub fn ensure_databases(progress: &dyn Progress) -> Result<(), InstallError> {
+    for which in [DatabasePackage::Postgres, DatabasePackage::Mariadb] {
+        ensure_database(which, progress)?;
+    }
+    Ok(())
 }
 
 /// A database server that only some tests need.
@@ -161,6 +171,7 @@ fn found(cache: &Path) -> Result<Option<Servers>, InstallError> {
 
 /// Waits until no other installation runs.
 fn turn(cache: &Path, progress: &dyn Progress) -> Result<File, InstallError> {
+    fs::create_dir_all(cache).map_err(|e| io_error("create", cache, e))?;
     let path = cache.join("install.lock");
     let file = File::create(&path).map_err(|e| io_error("create", &path, e))?;
     let begun = Instant::now();

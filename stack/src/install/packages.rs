@@ -109,9 +109,18 @@ fn python_venv() -> bool {
 /// Installs those of the packages that are missing; all lists at once, so that a person is asked at most once.
 pub(crate) fn ensure(lists: &[&[Package]], progress: &dyn Progress) -> Result<(), InstallError> {
     let packages = || lists.iter().copied().flatten();
-    let mut missing: Vec<&str> = packages().filter(|package| !package.there()).map(|package| package.name).collect();
-    missing.sort_unstable();
-    missing.dedup();
+    let missing = || {
+        let mut names: Vec<&str> = packages().filter(|package| !package.there()).map(|package| package.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    };
+    if missing().is_empty() {
+        return Ok(());
+    }
+    // Of two at once apt lets only one work, and the other one fails.
+    let _turn = super::turn(&super::cache_dir()?, progress)?;
+    let missing = missing();
     if missing.is_empty() {
         return Ok(());
     }
