@@ -295,3 +295,23 @@ impl InTransaction for sqlx::SqliteConnection {
         Ok(bound!(&sql, row).execute(&mut *self).await?.rows_affected() == 1)
     }
 }
+
+#[cfg(all(test, feature = "redaction"))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::redaction::{Action, Redaction};
+
+    #[test]
+    fn what_the_rules_drop_is_not_in_the_row() {
+        let event = AuditEvent::builder("t", "s", "a", "e", "i").details("{\"card\":\"4111-1111\"}").build().unwrap();
+        let open = Outbox::default().row(event.clone(), OutboxOptions::default()).unwrap();
+        let holds = |row: &NewRow| row.payload.windows(9).any(|bytes| bytes == b"4111-1111");
+        assert!(holds(&open));
+        let rules = Redaction::builder().rule("/details/card", Action::Drop).build().unwrap();
+        let outbox = Outbox { redaction: Some(Arc::new(rules)), ..Outbox::default() };
+        assert!(!holds(&outbox.row(event, OutboxOptions::default()).unwrap()));
+    }
+}
