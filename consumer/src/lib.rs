@@ -135,8 +135,10 @@ pub async fn run(
         config.tokens(),
     )
     .map_err(WorkerError::Kafka)?;
-    tokio::spawn(watch::parts(store.clone(), completions.clone()));
-    tokio::spawn(watch::topic(reader.topic_id_looker(), completions.clone()));
+    // They end with this function, also while a server that they ask is away.
+    let mut watches = tokio::task::JoinSet::new();
+    watches.spawn(watch::parts(store.clone(), completions.clone()));
+    watches.spawn(watch::topic(reader.topic_id_looker(), completions.clone()));
     let worker = Loop {
         core: Worker::new(config.limits(seed)),
         fetched: reader.fetched().map_err(WorkerError::Kafka)?,

@@ -137,7 +137,8 @@ fn properties_value(value: &str) -> String {
     value.replace('\\', "\\\\").replace('\n', "\\n")
 }
 
-/// ClickHouse's configuration file. `memory` is the server's limit in bytes.
+/// ClickHouse's configuration file. `memory` is the server's limit in bytes. Merges give way to inserts and queries where the process may set that
+/// (as root).
 pub(crate) fn clickhouse_config(dir: &Path, http_port: u16, tcp_port: u16, memory: u64) -> String {
     let path = |name: &str| xml(&dir.join(name).display().to_string());
     format!(

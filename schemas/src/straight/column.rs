@@ -37,7 +37,7 @@ impl Offsets {
         Some(())
     }
 
-    /// Moves the values of `from` behind its own. Offsets that don't fit stay too large: taking the column fails then.
+    /// Moves the values of `from` behind its own. A lane is sealed at half of what offsets can say, so nothing saturates.
     pub(super) fn append(&mut self, from: &mut Offsets) {
         let base = self.0.last().copied().unwrap_or(i32::MAX);
         self.0.extend(from.0.drain(1..).map(|end| end.saturating_add(base)));
