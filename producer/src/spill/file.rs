@@ -4,7 +4,8 @@
 //! when SQLite can't. A commit is four fsyncs instead of one; it takes all that has gathered meanwhile, so the rate does not suffer.
 //!
 //! Row 0 is the mark. `upto` is the number of a chunk's last entry; in the mark, that of the last one that was sent. `total` is how many events had been
-//! appended after this chunk; in the mark, removed. `appended - removed` is what a damaged file should hold.
+//! appended after this chunk; in the mark, removed, and its `body` is how many were appended, 8 bytes, little-endian. `appended - removed` is what a damaged
+//! file should hold.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
@@ -165,7 +166,7 @@ impl SpillFile {
                 let mark = "INSERT OR IGNORE INTO spill (number, events, total, upto, body) VALUES (0, 0, 0, 0, x'')";
                 sqlx::query(mark).execute(&mut connection).await?;
             }
-            let sql = "SELECT COALESCE(SUM(events), 0), COALESCE(SUM(LENGTH(body)), 0), COALESCE(MAX(upto), 0), \
+            let sql = "SELECT COALESCE(SUM(events), 0), COALESCE(SUM(CASE WHEN number > 0 THEN LENGTH(body) END), 0), COALESCE(MAX(upto), 0), \
                        COALESCE(MAX(total), 0), COALESCE(MIN(CASE number WHEN 0 THEN total END), 0) FROM spill";
             let row = sqlx::query(sql).fetch_one(&mut connection).await?;
             let sums: [i64; 5] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?];
@@ -214,6 +215,9 @@ impl SpillFile {
                     .execute(&mut *connection)
                     .await?;
             }
+            // Once more, at the other end of the file: either may be what is damaged.
+            let sql = "UPDATE spill SET body = ? WHERE number = 0";
+            sqlx::query(sql).bind(total.to_le_bytes().as_slice()).execute(&mut *connection).await?;
             sqlx::query("COMMIT").execute(&mut *connection).await
         });
         self.settle(written.map(|_| ()), "can't write to the spill")?;

@@ -48,6 +48,8 @@ impl Scan {
         self.each_cell(&mut |cell| {
             if cell.events == 0 {
                 (sent, removed) = (sent.max(cell.upto), removed.max(cell.total));
+                let total = cell.body.first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes));
+                appended = appended.max(total);
             } else {
                 appended = appended.max(cell.total);
             }
