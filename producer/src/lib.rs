@@ -40,6 +40,7 @@
 //! - `redaction`: rules that drop, mask or hash values before they leave the process (module `redaction`);
 //! - `spill`: a file on local disk for the time when Kafka is away or memory is full (module `spill`);
 //! - `outbox-postgres`, `outbox-mysql`, `outbox-sqlite`: events in the service's own transaction (module `outbox`);
+//! - `registry`: the schema's id from a schema registry (module `registry`);
 //! - `derive`: `derive(Audited)`, one line for an event of two values (module `audited`).
 //!
 //! A record's key is [`AuditEvent::key`](auditstream_schemas::AuditEvent::key), its partition the one that Java's
@@ -72,6 +73,8 @@ mod prepare;
 mod producer;
 #[cfg(feature = "redaction")]
 pub mod redaction;
+#[cfg(feature = "registry")]
+pub mod registry;
 pub mod security;
 mod sender;
 mod size;

@@ -90,6 +90,7 @@ pub(crate) const KEYS: &[Key] = &[
     number("clickhouse.query_timeout_ms", integer(1_000, HOUR_MS), 30_000),
     choice("schema.framing", &["single-object", "confluent"], "single-object"),
     unset("schema.confluent_schema_id", integer(0, u32::MAX as i64)),
+    choice("schema.register", &["off", "on"], "off"),
     unset("schema.registry_url", Kind::Text { may_be_empty: true }),
     unset("schema.registry_username", TEXT),
     Key { path: "schema.registry_password", kind: TEXT, default: None, secret: true },

@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) kafka: Kafka,
     pub(crate) clickhouse: ClickHouse,
     pub(crate) framing: Framing,
+    /// The framing is the registry's, and it has to say the schema's id.
+    pub(crate) asks_for_id: bool,
     /// Records of this Confluent id are understood whatever `framing` says.
     pub(crate) confluent_schema_id: Option<u32>,
     /// Who is asked for schemas that are not known.
@@ -134,6 +136,7 @@ impl Settings {
                 query_timeout: check.millis("clickhouse.query_timeout_ms"),
             },
             framing: check.framing(),
+            asks_for_id: check.text("schema.framing") == "confluent" && check.schema_id().is_none(),
             confluent_schema_id: check.schema_id(),
             registry: registry::settings(&mut check),
             producer: Producer {
@@ -340,9 +343,12 @@ impl Checker<'_> {
         }
         match self.schema_id() {
             Some(schema_id) => Framing::Confluent { schema_id },
+            // The registry is asked when it comes to that: `Settings::framing`.
+            None if self.optional("schema.registry_url").is_some_and(|url| !url.trim().is_empty()) => {
+                Framing::SingleObject
+            }
             None => {
-                let message =
-                    "must be set when schema.framing is \"confluent\": the id that the registry gave the schema";
+                let message = "must be set, or schema.registry_url, when schema.framing is \"confluent\": the id that the registry gave the schema";
                 self.problem("schema.confluent_schema_id", message.to_owned());
                 Framing::SingleObject
             }

@@ -143,8 +143,10 @@ pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<u8> {
     let fates = Arc::new(Fates::new(args.ids.as_deref())?);
     let heard = Arc::clone(&fates);
     let observer = Box::new(move |id, fate: Fate<'_>| heard.hear(id, fate));
-    let producer = Producer::with_observer(settings.producer(), observer)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let framing = runtime.block_on(settings.framing())?;
+    let config = auditstream_producer::Config { framing, ..settings.producer() };
+    let producer = Producer::with_observer(config, observer)?;
     // What the spill has is safe: nobody needs to wait for Kafka.
     let deadline = if settings.producer.spill.is_some() { SPILLED } else { settings.producer.delivery_timeout + GRACE };
     let publish = Publish { producer, fates, progress: Progress::new(length), tally: Tally::default(), stop: None };
