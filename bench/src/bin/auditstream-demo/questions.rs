@@ -1,4 +1,4 @@
-//! Five questions an analyst asks: each with its SQL, as the analyst's own user would type it, and its answer.
+//! Six questions an analyst asks: each with its SQL, as the analyst's own user would type it, and its answer.
 
 use std::time::Instant;
 
@@ -8,8 +8,11 @@ use auditstream_bench::sources::TENANT;
 
 use crate::run::Demo;
 
-/// Asks all five.
-pub(crate) async fn ask(demo: &Demo<'_>) -> Result<()> {
+/// Asks all six; the first one is about `order`, by tenant, type and id.
+pub(crate) async fn ask(demo: &Demo<'_>, order: Option<[String; 3]>) -> Result<()> {
+    if let Some(order) = order {
+        answer(demo, "What happened to this order of the service just seen?", &history(&order)).await?;
+    }
     let Some(entity) = most_changed(demo).await? else {
         demo.screen.say("  no events");
         return Ok(());

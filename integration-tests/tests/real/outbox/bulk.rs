@@ -25,7 +25,7 @@ fn records(name: &'static str, kind: Kind) {
         in_tx!(pool, tx => {
             let ids = outbox.record_all_in_tx(&mut tx, events.clone()).await.unwrap();
             assert_eq!(ids, events.iter().map(|event| event.event_id).collect::<Vec<_>>());
-            assert_eq!(outbox.record_all_in_tx(&mut tx, Vec::new()).await.unwrap(), []);
+            assert!(outbox.record_all_in_tx(&mut tx, Vec::new()).await.unwrap().is_empty());
             tx.commit().await.unwrap();
         });
         in_tx!(pool, tx => {
