@@ -1,7 +1,7 @@
 //! The order service as a child process: started, reached, asked to stop.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread;
@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Mode;
+use super::client::{Connection, Request};
 use crate::process::{Usage, usage};
 use crate::target::Target;
 
@@ -81,22 +82,30 @@ impl Service {
         usage(self.child.id()).with_context(|| format!("the order service ({}) is gone", self.mode.name()))
     }
 
-    /// Waits until it takes connections.
+    /// Waits until it answers: its tables are there then.
     ///
     /// # Errors
     /// It ended, or took too long; the message holds the end of its log.
     pub async fn ready(&mut self) -> Result<()> {
         let begun = Instant::now();
-        while TcpStream::connect_timeout(&self.at, Duration::from_secs(1)).is_err() {
+        while !self.answers() {
             if let Some(status) = self.child.try_wait().context("a child can't be waited for")? {
                 bail!("the order service ({}) ended by itself ({status}):\n{}", self.mode.name(), self.log_end());
             }
             if begun.elapsed() > READY {
-                bail!("the order service ({}) takes no connection:\n{}", self.mode.name(), self.log_end());
+                bail!("the order service ({}) does not answer:\n{}", self.mode.name(), self.log_end());
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
+    }
+
+    /// Whoever is not logged in is told so. The connection is taken before the tables are there, the request after.
+    fn answers(&self) -> bool {
+        let request =
+            Request { line: "GET /orders/none".to_owned(), session: None, id: String::new(), body: String::new() };
+        let answer = Connection::open(self.at).and_then(|mut connection| Ok(connection.ask(&request)?.0));
+        answer.is_ok_and(|status| status == 401)
     }
 
     /// Asks it to stop and waits until its trail is drained.

@@ -30,7 +30,7 @@ const INDEXES: [&str; 2] = [
     "CREATE INDEX IF NOT EXISTS audit_actor ON audit (actor_id, occurred_at)",
 ];
 /// Between two rounds of the relay. Each round costs SQLite's only writer a turn, so a few large ones a second are better than many small ones.
-const REST: Duration = Duration::from_millis(200);
+const REST: Duration = Duration::from_millis(400);
 
 /// What becomes of audit events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -110,7 +110,12 @@ impl Audit {
                 let config = Config { redaction: rules.clone(), ..kafka.clone() };
                 let producer = Producer::new(config).context("the audit producer")?;
                 let outbox = Outbox { redaction: rules, ..Outbox::default() };
-                let relay = relay.then(|| Config { client_id: "order-service-relay".to_owned(), ..kafka });
+                let relay = relay.then(|| Config {
+                    client_id: "order-service-relay".to_owned(),
+                    // A round is a batch already.
+                    linger: Duration::from_millis(5),
+                    ..kafka
+                });
                 Way::Stream(Arc::new(Stream { producer, outbox, relay }))
             }
         };

@@ -86,6 +86,8 @@ impl Database {
             .journal_mode(SqliteJournalMode::Wal)
             // SQLite's default: an order that was answered survives a power failure.
             .synchronous(SqliteSynchronous::Full)
+            // Copying the log back into the file takes a few syncs. Rarely here, where a request would wait for them; a relay does it on the way.
+            .pragma("wal_autocheckpoint", "5000")
             .busy_timeout(PATIENCE);
         let pool = |connections| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
         // The writer first: it makes the file.
