@@ -36,6 +36,10 @@ struct Script {
     otherwise: Option<RegistryAnswer>,
     /// Requests seen, by path.
     asked: HashMap<String, usize>,
+    /// The id of each subject's one schema.
+    subjects: HashMap<String, u32>,
+    /// What the next subject gets.
+    next_id: u32,
 }
 
 /// The registry. Its port is closed until [`ScriptedRegistry::open`].
@@ -104,6 +108,23 @@ impl ScriptedRegistry {
         self.script.lock().expect("no panic holds it").otherwise = Some(answer);
     }
 
+    /// What is registered from now on has ids from `first` on.
+    ///
+    /// # Panics
+    /// Never in a test that has not failed.
+    pub fn registers_from(&self, first: u32) {
+        self.script.lock().expect("no panic holds it").next_id = first;
+    }
+
+    /// The id of the schema of a subject.
+    ///
+    /// # Panics
+    /// Never in a test that has not failed.
+    #[must_use]
+    pub fn subject(&self, name: &str) -> Option<u32> {
+        self.script.lock().expect("no panic holds it").subjects.get(name).copied()
+    }
+
     /// How often `id` was asked for.
     ///
     /// # Panics
@@ -118,7 +139,29 @@ fn path(id: u32) -> String {
     format!("/apis/ccompat/v7/schemas/ids/{id}")
 }
 
+/// `POST /subjects/NAME` looks up, `POST /subjects/NAME/versions` registers; every schema of a subject is the same one here.
+fn of_subject(script: &mut Script, path: &str) -> Response {
+    let (name, registers) = match path.split_once('/') {
+        Some((name, "versions")) => (name, true),
+        _ => (path, false),
+    };
+    let known = script.subjects.get(name).copied();
+    let id = if registers { known.or(Some(script.next_id)) } else { known };
+    let Some(id) = id else {
+        let missing = json!({ "error_code": 40401, "message": "no such subject" });
+        return (StatusCode::NOT_FOUND, missing.to_string()).into_response();
+    };
+    if known.is_none() {
+        script.subjects.insert(name.to_owned(), id);
+        script.next_id += 1;
+    }
+    json!({ "subject": name, "id": id, "version": 1 }).to_string().into_response()
+}
+
 async fn answer(script: Arc<Mutex<Script>>, uri: Uri) -> Response {
+    if let Some(subject) = uri.path().strip_prefix("/apis/ccompat/v7/subjects/") {
+        return of_subject(&mut script.lock().expect("no panic holds it"), subject);
+    }
     let found = {
         let mut script = script.lock().expect("no panic holds it");
         *script.asked.entry(uri.path().to_owned()).or_default() += 1;

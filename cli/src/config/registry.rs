@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
+
+use auditstream_producer::registry::framing;
+use auditstream_schemas::Framing;
 use auditstream_schemas::registry::{Registry, RegistryAuth, RegistryConfig};
 
-use super::settings::Checker;
+use super::settings::{Checker, Settings};
 
 /// The client's field of a problem and the key that it stems from.
 const FIELDS: [(&str, &str); 4] = [
@@ -70,6 +74,7 @@ pub(super) fn settings(check: &mut Checker<'_>) -> Option<RegistryConfig> {
         // The worker itself asks again and again, and keeps absences.
         attempts: 1,
         missing_for: Duration::ZERO,
+        may_register: check.text("schema.register") == "on",
         ..RegistryConfig::default()
     };
     if let Err(error) = Registry::new(&config) {
@@ -80,4 +85,17 @@ pub(super) fn settings(check: &mut Checker<'_>) -> Option<RegistryConfig> {
         }
     }
     Some(config)
+}
+
+impl Settings {
+    /// How events are framed; asks the registry for the schema's id if that is not configured.
+    ///
+    /// # Errors
+    /// The registry does not know the schema, or can't be reached.
+    pub(crate) async fn framing(&self) -> anyhow::Result<Framing> {
+        let (true, Some(config)) = (self.asks_for_id, &self.registry) else { return Ok(self.framing) };
+        let registry = Registry::new(&RegistryConfig { attempts: 3, ..config.clone() })?;
+        let asked = framing(&registry, &self.kafka.topic).await;
+        asked.with_context(|| format!("the registry did not tell the id of the schema of {}", self.kafka.topic))
+    }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use auditstream_consumer::{CLASSIC_ONLY, GroupProtocol, Telemetry};
 use auditstream_producer::Compression;
+use auditstream_producer::spill::SpillConfig;
 use auditstream_schemas::registry::{Registry, RegistryConfig};
 use auditstream_schemas::{AUDIT_EVENT_V1, Framing, Schemas, WriterId};
 use auditstream_store::{Secret, Tls};
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) kafka: Kafka,
     pub(crate) clickhouse: ClickHouse,
     pub(crate) framing: Framing,
+    /// The framing is the registry's, and it has to say the schema's id.
+    pub(crate) asks_for_id: bool,
     /// Records of this Confluent id are understood whatever `framing` says.
     pub(crate) confluent_schema_id: Option<u32>,
     /// Who is asked for schemas that are not known.
@@ -84,6 +87,8 @@ pub(crate) struct Producer {
     pub(crate) compression: Compression,
     pub(crate) linger: Duration,
     pub(crate) delivery_timeout: Duration,
+    /// `None` when no folder is set.
+    pub(crate) spill: Option<SpillConfig>,
 }
 
 /// `[consumer]`
@@ -131,6 +136,7 @@ impl Settings {
                 query_timeout: check.millis("clickhouse.query_timeout_ms"),
             },
             framing: check.framing(),
+            asks_for_id: check.text("schema.framing") == "confluent" && check.schema_id().is_none(),
             confluent_schema_id: check.schema_id(),
             registry: registry::settings(&mut check),
             producer: Producer {
@@ -143,6 +149,13 @@ impl Settings {
                 },
                 linger: check.millis("producer.linger_ms"),
                 delivery_timeout: check.millis("producer.delivery_timeout_ms"),
+                spill: check.path("producer.spill_folder").filter(|folder| !folder.as_os_str().is_empty()).map(
+                    |folder| SpillConfig {
+                        folder,
+                        max_bytes: check.size("producer.spill_max_bytes") as u64,
+                        after: check.millis("producer.spill_after_ms"),
+                    },
+                ),
             },
             outbox: outbox::settings(&mut check),
             consumer: Consumer {
@@ -217,6 +230,7 @@ impl Settings {
             compression: self.producer.compression,
             linger: self.producer.linger,
             delivery_timeout: self.producer.delivery_timeout,
+            spill: self.producer.spill.clone(),
             client_id: "auditstream-publish".to_owned(),
             oauth_token_file: self.kafka.oauth_token_file.clone(),
             properties: self.kafka.properties.clone(),
@@ -329,9 +343,12 @@ impl Checker<'_> {
         }
         match self.schema_id() {
             Some(schema_id) => Framing::Confluent { schema_id },
+            // The registry is asked when it comes to that: `Settings::framing`.
+            None if self.optional("schema.registry_url").is_some_and(|url| !url.trim().is_empty()) => {
+                Framing::SingleObject
+            }
             None => {
-                let message =
-                    "must be set when schema.framing is \"confluent\": the id that the registry gave the schema";
+                let message = "must be set, or schema.registry_url, when schema.framing is \"confluent\": the id that the registry gave the schema";
                 self.problem("schema.confluent_schema_id", message.to_owned());
                 Framing::SingleObject
             }

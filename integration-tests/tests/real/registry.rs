@@ -340,3 +340,39 @@ fn fault_20_waiting_outlasts_a_worker_that_is_full() {
     assert!(worker.runs(), "the worker ended");
     report.passed();
 }
+
+#[test]
+fn a_publisher_asks_for_the_id_and_registers_only_when_it_may() {
+    let fixture = Fixture::new(Options::light("registry-publish"));
+    let registry = ScriptedRegistry::answering(RegistryAnswer::Missing);
+    registry.registers_from(901);
+    registry.answer(901, RegistryAnswer::Schema(AUDIT_EVENT_V1.to_owned()));
+    let subject = format!("{}-value", fixture.topic());
+    let publish = |register| {
+        let mut command = fixture.command(&["publish", "-"]);
+        command.env("AUDITSTREAM_SCHEMA__REGISTRY_URL", registry.url()).env("AUDITSTREAM_SCHEMA__REGISTER", register);
+        command.env("AUDITSTREAM_SCHEMA__FRAMING", "confluent");
+        let event = fixture.next_event();
+        let ran = fixture.run(command, (event.to_json() + "\n").as_bytes());
+        (ran, event.event_id)
+    };
+    let (refused, _) = publish("off");
+    assert_eq!(refused.code(), Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains(&subject) && refused.stderr.contains("has no"), "{}", refused.stderr);
+    assert_eq!(registry.subject(&subject), None);
+    assert!(fixture.kafka().ends(fixture.topic()).iter().all(|(_, end)| *end == 0), "nothing was sent");
+    // Registered once; the second run finds it.
+    for register in ["on", "off"] {
+        let (ran, id) = publish(register);
+        ran.success();
+        fixture.acknowledged().add(id);
+        assert_eq!(registry.subject(&subject), Some(901));
+    }
+    for record in fixture.kafka().read(fixture.topic()) {
+        assert_eq!(record.value.unwrap()[..5], [0, 0, 0, 3, 133]);
+    }
+    let _worker = worker(&fixture, &registry);
+    wait_rows(&fixture, 2);
+    fixture.wait_landed(PATIENCE);
+    fixture.verdict().assert_clean(2, 0);
+}
