@@ -9,6 +9,7 @@
 pub mod clickhouse;
 pub mod load;
 pub mod oracle;
+pub mod orders;
 pub mod process;
 pub mod sources;
 pub mod table;

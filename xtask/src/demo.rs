@@ -14,7 +14,7 @@ use crate::child::{cargo, command, status, succeed, workspace};
 /// Steps done here.
 const STEPS: u32 = 3;
 /// Steps of `auditstream-demo`.
-const STEPS_AFTER: u32 = 7;
+const STEPS_AFTER: u32 = 8;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -49,8 +49,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     auditstream_stack::ensure_installed(progress.as_ref())?;
     progress.step(&format!("  there after {:.1} s", begun.elapsed().as_secs_f64()));
 
-    step(2, "Build: the product and the demo's program");
-    succeed("cargo build", &mut cargo(&["build", "--release", "--bin", "auditstream", "--bin", "auditstream-demo"])?)?;
+    step(2, "Build: the product, the demo's program and the example service");
+    build()?;
 
     step(3, "Start a real Kafka and a real ClickHouse, for this demo alone");
     let starting = Instant::now();
@@ -84,6 +84,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// What the demo and the benchmarks run.
+pub(crate) fn build() -> Result<()> {
+    let programs = ["--bin", "auditstream", "--bin", "auditstream-demo", "--bin", "order-service"];
+    succeed("cargo build", cargo(&["build", "--release"])?.args(programs))
+}
+
 /// Lets the stack live on and says how to look around.
 fn keep(stack: Stack) -> Result<()> {
     let state = stack.detach()?;
@@ -104,6 +110,6 @@ fn keep(stack: Stack) -> Result<()> {
 }
 
 /// Where cargo puts what it builds.
-fn target_folder() -> PathBuf {
+pub(crate) fn target_folder() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |folder| workspace().join(folder))
 }

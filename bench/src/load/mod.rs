@@ -11,4 +11,5 @@ mod vocabulary;
 
 pub use acknowledged::Acknowledged;
 pub use generator::{Generator, Options};
+pub(crate) use random::Random;
 pub use send::{SendError, Sent, send};

@@ -2,11 +2,11 @@
 
 /// A stream of numbers that starts anywhere at once.
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// The stream of one index under a seed.
-    pub(super) fn new(seed: u64, index: u64) -> Self {
+    pub(crate) fn new(seed: u64, index: u64) -> Self {
         // Mixed twice, so that neighbours share nothing.
         let mut start = Self(seed ^ index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let first = start.next();
@@ -14,7 +14,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -23,25 +23,25 @@ impl Random {
     }
 
     /// A number from 0 up to but without `end`, which is at least 1.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         // The high half of a 128-bit product: no division, and a bias of end / 2^64.
         ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
 
     /// The same, with small numbers much more often: the third power of an even spread.
-    pub(super) fn skewed_below(&mut self, end: u64) -> u64 {
+    pub(crate) fn skewed_below(&mut self, end: u64) -> u64 {
         let even = u128::from(self.next() >> 32);
         let cube = (even * even * even) >> 64;
         ((cube * u128::from(end)) >> 32) as u64
     }
 
     /// True in `percent` of 100 cases.
-    pub(super) fn percent(&mut self, percent: u64) -> bool {
+    pub(crate) fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
     /// One of `items`, which are at least one.
-    pub(super) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+    pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len() as u64) as usize]
     }
 }

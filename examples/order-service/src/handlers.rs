@@ -1,15 +1,19 @@
 //! The requests. None of them passes the request's context along, and none knows what becomes of its event.
 
 use auditstream_producer::context::RequestContext;
-use auditstream_schemas::{Actor, Outcome, Priority};
+use auditstream_producer::outbox::RecordError;
+use auditstream_schemas::{Outcome, Priority};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::App;
+use crate::audit::{Trail, actor};
 use crate::orders::{NewOrder, Order, Patch};
+use crate::sessions::LoggedIn;
 
 /// Orders of one import.
 const MAX_IMPORT: usize = 1_000;
@@ -31,6 +35,8 @@ pub(crate) enum Problem {
     Random(#[from] getrandom::Error),
     #[error("the audit event could not be made")]
     Audit(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the audit event could not be written")]
+    Outbox(#[from] RecordError),
 }
 
 impl IntoResponse for Problem {
@@ -49,6 +55,10 @@ impl IntoResponse for Problem {
             }
             Problem::Audit(error) => {
                 tracing::error!(%error, "the audit event could not be made");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            Problem::Outbox(error) => {
+                tracing::error!(%error, "the audit event could not be written");
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
@@ -76,10 +86,10 @@ pub(crate) async fn login(State(app): State<App>, Json(given): Json<Credentials>
     }
     let good = given.password == *app.password;
     if good && let Some(context) = RequestContext::current() {
-        context.set_actor(Actor::user(&given.user));
+        context.set_actor(actor(&given.user));
     }
     let outcome = if good { Outcome::Success } else { Outcome::Denied };
-    let event = |trail: &auditstream_producer::audited::Trail| {
+    let event = |trail: &Trail| {
         Ok(trail.event("user.login", "user", &given.user).outcome(outcome).priority(Priority::Critical))
     };
     app.audit.note(&app.database, event).await?;
@@ -89,40 +99,41 @@ pub(crate) async fn login(State(app): State<App>, Json(given): Json<Credentials>
     Ok(Json(Session { session: app.sessions.begin(&given.user)?.to_string() }))
 }
 
-pub(crate) async fn create(State(app): State<App>, Json(new): Json<NewOrder>) -> Answer<Order> {
-    logged_in()?;
+pub(crate) async fn create(_: LoggedIn, State(app): State<App>, Json(new): Json<NewOrder>) -> Answer<Order> {
     let order = Order::from(new);
     let mut unit = app.audit.begin(&app.database).await?;
-    order.store(&mut *unit.transaction).await?;
+    Order::insert(&mut unit.tx, std::slice::from_ref(&order)).await?;
     unit.audit(|trail| trail.create(&order)).await?;
     unit.commit().await?;
     Ok(Json(order))
 }
 
-pub(crate) async fn read(State(app): State<App>, Path(id): Path<String>) -> Answer<Order> {
-    logged_in()?;
+pub(crate) async fn read(_: LoggedIn, State(app): State<App>, Path(id): Path<String>) -> Answer<Order> {
     let order = Order::find(&app.database, &id).await?.ok_or(Problem::NotFound)?;
-    app.audit.note(&app.database, |trail| Ok(trail.read(&order).priority(Priority::BestEffort))).await?;
+    app.audit.note(&app.database, |trail| Ok(trail.read(&order))).await?;
     Ok(Json(order))
 }
 
-pub(crate) async fn update(State(app): State<App>, Path(id): Path<String>, Json(patch): Json<Patch>) -> Answer<Order> {
-    logged_in()?;
+pub(crate) async fn update(
+    _: LoggedIn,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Json(patch): Json<Patch>,
+) -> Answer<Order> {
     let mut unit = app.audit.begin(&app.database).await?;
-    let before = Order::find(&mut *unit.transaction, &id).await?.ok_or(Problem::NotFound)?;
+    let before = Order::lock(&mut unit.tx, &id).await?.ok_or(Problem::NotFound)?;
     let after = before.patched(patch);
-    after.store(&mut *unit.transaction).await?;
+    after.update(&mut unit.tx).await?;
     unit.audit(|trail| trail.update(&before, &after)).await?;
     unit.commit().await?;
     Ok(Json(after))
 }
 
-pub(crate) async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Answer<Order> {
-    logged_in()?;
+pub(crate) async fn cancel(_: LoggedIn, State(app): State<App>, Path(id): Path<String>) -> Answer<Order> {
     let mut unit = app.audit.begin(&app.database).await?;
-    let before = Order::find(&mut *unit.transaction, &id).await?.ok_or(Problem::NotFound)?;
+    let before = Order::lock(&mut unit.tx, &id).await?.ok_or(Problem::NotFound)?;
     let after = Order { status: "cancelled".to_owned(), ..before.clone() };
-    after.store(&mut *unit.transaction).await?;
+    after.update(&mut unit.tx).await?;
     // The same difference under the name of what was done.
     unit.audit(|trail| Ok(trail.update(&before, &after)?.with(|event| event.action = "order.cancel".to_owned())))
         .await?;
@@ -135,27 +146,20 @@ pub(crate) struct Imported {
     ids: Vec<String>,
 }
 
-pub(crate) async fn import(State(app): State<App>, Json(new): Json<Vec<NewOrder>>) -> Answer<Imported> {
-    logged_in()?;
+pub(crate) async fn import(_: LoggedIn, State(app): State<App>, Json(new): Json<Vec<NewOrder>>) -> Answer<Imported> {
     if new.len() > MAX_IMPORT {
         return Err(Problem::TooMany);
     }
-    let mut ids = Vec::with_capacity(new.len());
+    let orders: Vec<Order> = new.into_iter().map(Order::from).collect();
     let mut unit = app.audit.begin(&app.database).await?;
-    for order in new.into_iter().map(Order::from) {
-        order.store(&mut *unit.transaction).await?;
-        unit.audit(|trail| trail.create(&order)).await?;
-        ids.push(order.id);
-    }
-    let import_id = uuid::Uuid::now_v7().to_string();
-    let details = format!("{{\"orders\":{}}}", ids.len());
-    unit.audit(|trail| Ok(trail.event("order.bulk_create", "import", import_id).details(details))).await?;
+    Order::insert(&mut unit.tx, &orders).await?;
+    unit.audit_all(|trail| {
+        let mut events = orders.iter().map(|order| trail.create(order)).collect::<Result<Vec<_>, _>>()?;
+        let details = format!("{{\"orders\":{}}}", orders.len());
+        events.push(trail.event("order.bulk_create", "import", Uuid::now_v7().to_string()).details(details));
+        Ok(events)
+    })
+    .await?;
     unit.commit().await?;
-    Ok(Json(Imported { ids }))
-}
-
-/// The layer has looked at the session already.
-fn logged_in() -> Result<(), Problem> {
-    let context = RequestContext::current().ok_or(Problem::NotLoggedIn)?;
-    context.actor().map(|_| ()).ok_or(Problem::NotLoggedIn)
+    Ok(Json(Imported { ids: orders.into_iter().map(|order| order.id).collect() }))
 }

@@ -13,46 +13,48 @@
 //! curl -s 127.0.0.1:8080/orders/import -H "$S" -H "$J" -d '[{"customer":"Cy","email":"cy@example.org","items":[]}]'
 //! ```
 //!
+//! `--database` is a file of SQLite's by default, `postgres://user:password@host/database` a server.
+//!
 //! `--audit` says what becomes of the events, so that the three can be measured side by side: `none`, nothing; `sync`, a row in
-//! an audit table of the service's own database before the answer goes out; `stream`, auditstream.
+//! an audit table of the service's own database before the answer goes out; `stream`, auditstream. There everything that
+//! changes orders goes to the outbox, in the transaction of the change, and a relay moves it on: inside of this process, or
+//! with `--no-relay` by `auditstream relay` beside it. Reads and logins go to Kafka directly.
 //!
 //! Where to look: [`audit`] is the one place that knows of the three; `handlers` is what a service looks like with it; the
 //! derive at [`orders::Order`] says what the trail shows of an order.
 
 pub mod audit;
+pub mod database;
 mod handlers;
 pub mod orders;
 mod sessions;
 
 use std::net::SocketAddr;
-use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context;
 use auditstream_producer::context::AuditContextLayer;
-use auditstream_schemas::Actor;
 use axum::Router;
 use axum::routing::{get, post};
-use sqlx::SqlitePool;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use tokio::net::TcpListener;
 
 use audit::Audit;
+use database::Database;
 use sessions::Sessions;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
 pub struct App {
-    database: SqlitePool,
+    database: Database,
     audit: Audit,
     sessions: Sessions,
     password: std::sync::Arc<str>,
 }
 
 /// What a service needs to be told.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
-    /// Such as `sqlite:orders.db`; made if it is not there.
+    /// Such as `sqlite:orders.db`, made if it is not there, or `postgres://user:password@host/database`.
     pub database: String,
     /// The password of every user: this is an example.
     pub password: String,
@@ -70,52 +72,41 @@ pub async fn run(
     audit: Audit,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let database = open(&settings.database).await?;
+    let database = Database::open(&settings.database).await?;
+    database.make(&[orders::TABLE.to_owned()]).await.context("making the table of orders")?;
+    audit.make_tables(&database).await?;
+    let relay = audit.start_relay(&settings.database);
     let sessions = Sessions::default();
-    let layer = context_layer(&settings, sessions.clone())?;
+    let mut routes = routes();
+    // Without an audit trail nobody asks for the request's context.
+    if audit.is_on() {
+        routes = routes.layer(context_layer(&settings, sessions.clone())?);
+    }
     let app = App { database: database.clone(), audit: audit.clone(), sessions, password: settings.password.into() };
-    let service = router(app, layer).into_make_service_with_connect_info::<SocketAddr>();
+    let service = routes.with_state(app).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service).with_graceful_shutdown(shutdown).await.context("serving failed")?;
     let drained = audit.shutdown(Duration::from_secs(10)).await;
+    let settled = match relay {
+        Some(relay) => relay.stop().await,
+        None => Ok(()),
+    };
     database.close().await;
-    drained
+    drained.and(settled)
 }
 
 /// Who is calling is known from the session before any handler runs.
 fn context_layer(settings: &Settings, sessions: Sessions) -> anyhow::Result<AuditContextLayer> {
     let ranges = settings.trusted_proxies.iter().map(String::as_str);
     let layer = AuditContextLayer::new().trust_proxies(ranges).context("trusted proxies")?;
-    Ok(layer.actor(move |parts| {
-        let session = sessions::bearer(&parts.headers)?;
-        let user = sessions.user(session)?;
-        // The trail tells sessions apart; who has the trail must not have the session.
-        Some(Actor { name: Some(user.to_string()), ..Actor::user(user.to_string()) })
-    }))
+    Ok(layer.actor(move |parts| sessions.user(&parts.headers).map(|user| audit::actor(&user))))
 }
 
-/// The layer stands behind the routes, so that it sees which one was taken.
-fn router(app: App, layer: AuditContextLayer) -> Router {
+/// The layer goes behind these, so that it sees which one was taken.
+fn routes() -> Router<App> {
     Router::new()
         .route("/login", post(handlers::login))
         .route("/orders", post(handlers::create))
         .route("/orders/import", post(handlers::import))
         .route("/orders/{id}", get(handlers::read).patch(handlers::update))
         .route("/orders/{id}/cancel", post(handlers::cancel))
-        .layer(layer)
-        .with_state(app)
-}
-
-async fn open(url: &str) -> anyhow::Result<SqlitePool> {
-    let options = SqliteConnectOptions::from_str(url)
-        .context("the database's URL, such as sqlite:orders.db")?
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Normal)
-        .busy_timeout(Duration::from_secs(10));
-    let pool =
-        SqlitePoolOptions::new().max_connections(4).connect_with(options).await.context("opening the database")?;
-    for table in [orders::TABLE, audit::TABLE] {
-        sqlx::query(table).execute(&pool).await.context("making the tables")?;
-    }
-    Ok(pool)
 }

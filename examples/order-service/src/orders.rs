@@ -2,14 +2,19 @@
 
 use auditstream_producer::audited::Audited;
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Executor, Row, Sqlite};
+use sqlx::QueryBuilder;
 use uuid::Uuid;
+
+use crate::database::{Database, Tx, reading, within};
 
 /// The table of orders.
 pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS orders (
     id TEXT PRIMARY KEY, customer TEXT NOT NULL, email TEXT NOT NULL, status TEXT NOT NULL, items TEXT NOT NULL
-) STRICT";
+)";
+const FIND: &str = "SELECT id, customer, email, status, items FROM orders WHERE id = $1";
+
+/// In the order of the table's columns.
+type Columns = (String, String, String, String, String);
 
 /// An order, as it is stored, answered and audited.
 #[derive(Debug, Clone, Serialize, Audited)]
@@ -80,39 +85,60 @@ impl Order {
     ///
     /// # Errors
     /// The database's.
-    pub async fn find<'c>(by: impl Executor<'c, Database = Sqlite>, id: &str) -> sqlx::Result<Option<Order>> {
-        let query = sqlx::query("SELECT id, customer, email, status, items FROM orders WHERE id = $1").bind(id);
-        query.fetch_optional(by).await?.map(Order::from_row).transpose()
+    pub async fn find(database: &Database, id: &str) -> sqlx::Result<Option<Order>> {
+        let row: Option<Columns> = reading!(database, by => sqlx::query_as(FIND).bind(id).fetch_optional(by).await?);
+        row.map(Order::of).transpose()
     }
 
-    fn from_row(row: SqliteRow) -> sqlx::Result<Order> {
-        let items: String = row.try_get("items")?;
-        Ok(Order {
-            id: row.try_get("id")?,
-            customer: row.try_get("customer")?,
-            email: row.try_get("email")?,
-            status: row.try_get("status")?,
-            items: serde_json::from_str(&items).map_err(|error| sqlx::Error::Decode(error.into()))?,
-        })
-    }
-
-    /// Stores the order, new or changed.
+    /// The same, and nobody else changes it until the transaction ends.
     ///
     /// # Errors
     /// The database's.
-    pub async fn store<'c>(&self, by: impl Executor<'c, Database = Sqlite>) -> sqlx::Result<()> {
+    pub async fn lock(tx: &mut Tx, id: &str) -> sqlx::Result<Option<Order>> {
+        let sql = [FIND, tx.for_update()].concat();
+        let row: Option<Columns> = within!(tx, by => sqlx::query_as(&sql).bind(id).fetch_optional(by).await?);
+        row.map(Order::of).transpose()
+    }
+
+    fn of((id, customer, email, status, items): Columns) -> sqlx::Result<Order> {
+        let items = serde_json::from_str(&items).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        Ok(Order { id, customer, email, status, items })
+    }
+
+    fn columns(&self) -> sqlx::Result<Columns> {
         let items = serde_json::to_string(&self.items).map_err(|error| sqlx::Error::Encode(error.into()))?;
-        sqlx::query(
-            "INSERT INTO orders (id, customer, email, status, items) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (id) DO UPDATE SET email = excluded.email, status = excluded.status, items = excluded.items",
-        )
-        .bind(&self.id)
-        .bind(&self.customer)
-        .bind(&self.email)
-        .bind(&self.status)
-        .bind(items)
-        .execute(by)
-        .await?;
-        Ok(())
+        Ok((self.id.clone(), self.customer.clone(), self.email.clone(), self.status.clone(), items))
+    }
+
+    /// Stores new orders, all with one statement.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn insert(tx: &mut Tx, orders: &[Order]) -> sqlx::Result<()> {
+        if orders.is_empty() {
+            return Ok(());
+        }
+        let rows = orders.iter().map(Order::columns).collect::<sqlx::Result<Vec<Columns>>>()?;
+        let single = rows.len() == 1;
+        within!(tx, by => {
+            let mut statement = QueryBuilder::new("INSERT INTO orders (id, customer, email, status, items) ");
+            statement.push_values(rows, |mut row, (id, customer, email, status, items)| {
+                row.push_bind(id).push_bind(customer).push_bind(email).push_bind(status).push_bind(items);
+            });
+            // A text of its own for each number of rows is not worth keeping.
+            statement.build().persistent(single).execute(by).await.map(|_| ())
+        })
+    }
+
+    /// Stores what was changed of an order.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn update(&self, tx: &mut Tx) -> sqlx::Result<()> {
+        let (id, _, email, status, items) = self.columns()?;
+        within!(tx, by => {
+            let statement = sqlx::query("UPDATE orders SET email = $2, status = $3, items = $4 WHERE id = $1");
+            statement.bind(id).bind(email).bind(status).bind(items).execute(by).await.map(|_| ())
+        })
     }
 }

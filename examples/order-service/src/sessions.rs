@@ -3,8 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use uuid::Uuid;
+
+use crate::App;
+use crate::handlers::Problem;
 
 /// So many people at once; then everybody logs in again.
 const MAX_SESSIONS: usize = 10_000;
@@ -26,7 +31,9 @@ impl Sessions {
         Ok(session)
     }
 
-    pub(crate) fn user(&self, session: Uuid) -> Option<Arc<str>> {
+    /// Who shows a session that was begun.
+    pub(crate) fn user(&self, headers: &HeaderMap) -> Option<Arc<str>> {
+        let session = bearer(headers)?;
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&session).cloned()
     }
 }
@@ -37,6 +44,17 @@ impl std::fmt::Debug for Sessions {
     }
 }
 
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<Uuid> {
+fn bearer(headers: &HeaderMap) -> Option<Uuid> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?.parse().ok()
+}
+
+/// Whoever asks is logged in; a handler that takes this is reached by nobody else. It has nothing to do with the audit trail, which may be off.
+pub(crate) struct LoggedIn;
+
+impl FromRequestParts<App> for LoggedIn {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<LoggedIn, Problem> {
+        app.sessions.user(&parts.headers).map(|_| LoggedIn).ok_or(Problem::NotLoggedIn)
+    }
 }

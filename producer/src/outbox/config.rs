@@ -34,6 +34,9 @@ pub struct RelayConfig {
     pub batch_bytes: usize,
     /// Between two looks at an empty outbox. Default 200 ms.
     pub poll_interval: Duration,
+    /// After a round that took all there was: before the next look. Larger, fewer rounds; on SQLite each takes the service's writers a turn.
+    /// Default 0: as soon as possible.
+    pub rest: Duration,
     /// How long the shards of a relay that died stay without one. Default 10 s.
     pub lease: Duration,
     /// How long sent rows stay that are kept. Default 24 h.
@@ -62,6 +65,7 @@ impl RelayConfig {
             batch_rows: 5_000,
             batch_bytes: 16 * 1024 * 1024,
             poll_interval: Duration::from_millis(200),
+            rest: Duration::ZERO,
             lease: Duration::from_secs(10),
             retention: Duration::from_secs(24 * 3_600),
             max_tries: 3,

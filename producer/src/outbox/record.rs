@@ -1,12 +1,13 @@
 //! Writing an event into the outbox, inside the caller's own transaction.
 
+use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use auditstream_schemas::{AuditEvent, EventError, Framing, encode};
 use uuid::Uuid;
 
 use super::ddl::Table;
-use super::{shard_of, status};
+use super::{Dialect, shard_of, status};
 use crate::ForEvent;
 use crate::headers::{TraceParent, source};
 use crate::idempotency::{idempotent_event_id, is_key};
@@ -87,6 +88,12 @@ pub enum RecordError {
         /// The id.
         event_id: Uuid,
     },
+    /// Of many events at once, the outbox has some already. Others may have been written: the transaction is to be undone.
+    #[error("some of {events} events have ids that were recorded before; undo the transaction")]
+    DuplicateIds {
+        /// How many were to be written.
+        events: usize,
+    },
     /// The database refused; PostgreSQL takes nothing more in this transaction.
     #[error("the event could not be written to the outbox")]
     Database(#[source] sqlx::Error),
@@ -117,9 +124,10 @@ mod sealed {
 /// What an event can be recorded in: a connection or a transaction of sqlx for PostgreSQL, MySQL/MariaDB or SQLite. Give a transaction
 /// (`&mut tx`): on a bare connection the event is committed by itself.
 pub trait InTransaction: sealed::Sealed + Send {
-    /// Writes the row; `false` when its id is there already, and then the transaction is as it was.
+    /// Writes at most [`AT_ONCE`] rows with one statement; answers how many. Those whose id is there already are not written, on MySQL then none.
     #[doc(hidden)]
-    fn write_row(&mut self, outbox: &Outbox, row: &NewRow) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+    fn write_rows(&mut self, outbox: &Outbox, rows: &[NewRow])
+    -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 }
 
 impl Outbox {
@@ -142,12 +150,32 @@ impl Outbox {
         options: OutboxOptions,
     ) -> Result<Uuid, RecordError> {
         let row = self.row(event, options)?;
-        match tx.write_row(self, &row).await {
-            Ok(true) => Ok(row.id),
-            Ok(false) if row.idempotency_key.is_some() => Err(RecordError::DuplicateKey { event_id: row.id }),
-            Ok(false) => Err(RecordError::DuplicateId { event_id: row.id }),
+        match tx.write_rows(self, std::slice::from_ref(&row)).await {
+            Ok(1) => Ok(row.id),
+            Ok(_) if row.idempotency_key.is_some() => Err(RecordError::DuplicateKey { event_id: row.id }),
+            Ok(_) => Err(RecordError::DuplicateId { event_id: row.id }),
             Err(error) => Err(RecordError::Database(error)),
         }
+    }
+
+    /// Writes many events, in this order, 500 with one statement: for what changes many entities at once. Gives back the events' ids.
+    ///
+    /// # Errors
+    /// See [`RecordError`]. Nothing was written after [`RecordError::Invalid`] and [`RecordError::TooLarge`]; after any other the transaction is to
+    /// be undone.
+    pub async fn record_all_in_tx<T: InTransaction>(
+        &self,
+        tx: &mut T,
+        events: impl IntoIterator<Item = AuditEvent>,
+    ) -> Result<Vec<Uuid>, RecordError> {
+        let rows = events.into_iter().map(|event| self.row(event, OutboxOptions::default()));
+        let rows = rows.collect::<Result<Vec<NewRow>, RecordError>>()?;
+        for rows in rows.chunks(AT_ONCE) {
+            if tx.write_rows(self, rows).await.map_err(RecordError::Database)? < rows.len() as u64 {
+                return Err(RecordError::DuplicateIds { events: rows.len() });
+            }
+        }
+        Ok(rows.into_iter().map(|row| row.id).collect())
     }
 
     fn prepare(&self) -> Prepare {
@@ -197,27 +225,75 @@ fn millis(time: SystemTime) -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-const COLUMNS: &str = "id, aggregatetype, aggregateid, type, payload, ce_source, ce_time, traceparent, tenant_id, \
-                       idempotency_key, shard, status, created_at, available_at";
+/// Most rows of one statement: 13 values each, of which PostgreSQL takes 65,535 and SQLite 32,766.
+const AT_ONCE: usize = 500;
+const VALUES: usize = 13;
 
-/// Binds a row's values in the order of [`COLUMNS`]; numbers of ours stand in the text.
-macro_rules! bound {
-    ($sql:expr, $row:expr) => {
-        sqlx::query($sql)
-            .bind($row.id.to_string())
-            .bind($row.entity_type.as_str())
-            .bind($row.key.as_str())
-            .bind($row.action.as_str())
-            .bind($row.payload.as_slice())
-            .bind($row.source.as_str())
-            .bind($row.time.as_str())
-            .bind($row.traceparent.as_deref())
-            .bind($row.tenant_id.as_str())
-            .bind($row.idempotency_key.as_deref())
-            .bind(i64::from(shard_of(&$row.key)))
-            .bind($row.status)
-            .bind($row.available_at)
+/// The statement that writes so many rows. Their numbers grow in the order in which they stand.
+fn insert(dialect: Dialect, table: &Table, rows: usize) -> String {
+    let now = dialect.now();
+    let mut sql = format!(
+        "INSERT INTO {table} (id, aggregatetype, aggregateid, type, payload, ce_source, ce_time, traceparent, tenant_id, \
+         idempotency_key, shard, status, created_at, available_at) VALUES "
+    );
+    for row in 0..rows {
+        sql.push_str(if row == 0 { "(" } else { ", (" });
+        for value in 1..VALUES {
+            placeholder(&mut sql, dialect, row, value);
+            sql.push_str(", ");
+        }
+        sql.push_str(now);
+        sql.push_str(", COALESCE(");
+        placeholder(&mut sql, dialect, row, VALUES);
+        sql.push_str(", ");
+        sql.push_str(now);
+        sql.push_str("))");
+    }
+    // On PostgreSQL a violated key would end the caller's transaction; this does not.
+    if dialect != Dialect::Mysql {
+        sql.push_str(" ON CONFLICT (id) DO NOTHING");
+    }
+    sql
+}
+
+fn placeholder(sql: &mut String, dialect: Dialect, row: usize, value: usize) {
+    if dialect != Dialect::Postgres {
+        sql.push('?');
+        return;
+    }
+    // The id is sent as text, the shard and the status as larger numbers.
+    let cast = match value {
+        1 => "::uuid",
+        11 | 12 => "::smallint",
+        _ => "",
     };
+    // Writing to a String can't fail.
+    let _ = write!(sql, "${}{cast}", row * VALUES + value);
+}
+
+/// Binds the rows' values in the order of [`insert`].
+macro_rules! bound {
+    ($sql:expr, $rows:expr) => {{
+        // A text of its own for each number of rows is not worth keeping.
+        let mut query = sqlx::query($sql).persistent($rows.len() == 1);
+        for row in $rows {
+            query = query
+                .bind(row.id.to_string())
+                .bind(row.entity_type.as_str())
+                .bind(row.key.as_str())
+                .bind(row.action.as_str())
+                .bind(row.payload.as_slice())
+                .bind(row.source.as_str())
+                .bind(row.time.as_str())
+                .bind(row.traceparent.as_deref())
+                .bind(row.tenant_id.as_str())
+                .bind(row.idempotency_key.as_deref())
+                .bind(i64::from(shard_of(&row.key)))
+                .bind(row.status)
+                .bind(row.available_at);
+        }
+        query
+    }};
 }
 
 /// A transaction and a pool's connection are what they hold.
@@ -226,14 +302,14 @@ macro_rules! the_same_for {
         impl sealed::Sealed for $connection {}
         impl sealed::Sealed for sqlx::Transaction<'_, $database> {}
         impl InTransaction for sqlx::Transaction<'_, $database> {
-            async fn write_row(&mut self, outbox: &Outbox, row: &NewRow) -> Result<bool, sqlx::Error> {
-                (**self).write_row(outbox, row).await
+            async fn write_rows(&mut self, outbox: &Outbox, rows: &[NewRow]) -> Result<u64, sqlx::Error> {
+                (**self).write_rows(outbox, rows).await
             }
         }
         impl sealed::Sealed for sqlx::pool::PoolConnection<$database> {}
         impl InTransaction for sqlx::pool::PoolConnection<$database> {
-            async fn write_row(&mut self, outbox: &Outbox, row: &NewRow) -> Result<bool, sqlx::Error> {
-                (**self).write_row(outbox, row).await
+            async fn write_rows(&mut self, outbox: &Outbox, rows: &[NewRow]) -> Result<u64, sqlx::Error> {
+                (**self).write_rows(outbox, rows).await
             }
         }
     };
@@ -243,16 +319,10 @@ macro_rules! the_same_for {
 the_same_for!(sqlx::Postgres, sqlx::PgConnection);
 #[cfg(feature = "outbox-postgres")]
 impl InTransaction for sqlx::PgConnection {
-    async fn write_row(&mut self, outbox: &Outbox, row: &NewRow) -> Result<bool, sqlx::Error> {
-        // A violated key would end the caller's transaction; ON CONFLICT does not.
-        let sql = format!(
-            "INSERT INTO {} ({COLUMNS}) VALUES ($1::uuid, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::smallint, \
-             $12::smallint, {now}, COALESCE($13, {now})) ON CONFLICT (id) DO NOTHING",
-            outbox.table,
-            now = super::Dialect::Postgres.now()
-        );
-        let written = bound!(&sql, row).execute(&mut *self).await?.rows_affected() == 1;
-        if written && outbox.notify {
+    async fn write_rows(&mut self, outbox: &Outbox, rows: &[NewRow]) -> Result<u64, sqlx::Error> {
+        let sql = insert(Dialect::Postgres, &outbox.table, rows.len());
+        let written = bound!(&sql, rows).execute(&mut *self).await?.rows_affected();
+        if written > 0 && outbox.notify {
             sqlx::query("SELECT pg_notify($1, '')").bind(outbox.table.base()).execute(&mut *self).await?;
         }
         Ok(written)
@@ -263,16 +333,12 @@ impl InTransaction for sqlx::PgConnection {
 the_same_for!(sqlx::MySql, sqlx::MySqlConnection);
 #[cfg(feature = "outbox-mysql")]
 impl InTransaction for sqlx::MySqlConnection {
-    async fn write_row(&mut self, outbox: &Outbox, row: &NewRow) -> Result<bool, sqlx::Error> {
-        let sql = format!(
-            "INSERT INTO {} ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {now}, COALESCE(?, {now}))",
-            outbox.table,
-            now = super::Dialect::Mysql.now()
-        );
-        match bound!(&sql, row).execute(&mut *self).await {
-            Ok(_) => Ok(true),
+    async fn write_rows(&mut self, outbox: &Outbox, rows: &[NewRow]) -> Result<u64, sqlx::Error> {
+        let sql = insert(Dialect::Mysql, &outbox.table, rows.len());
+        match bound!(&sql, rows).execute(&mut *self).await {
+            Ok(written) => Ok(written.rows_affected()),
             // Only the statement is undone, the transaction goes on.
-            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(0),
             Err(error) => Err(error),
         }
     }
@@ -282,14 +348,9 @@ impl InTransaction for sqlx::MySqlConnection {
 the_same_for!(sqlx::Sqlite, sqlx::SqliteConnection);
 #[cfg(feature = "outbox-sqlite")]
 impl InTransaction for sqlx::SqliteConnection {
-    async fn write_row(&mut self, outbox: &Outbox, row: &NewRow) -> Result<bool, sqlx::Error> {
-        let sql = format!(
-            "INSERT INTO {} ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {now}, COALESCE(?, {now})) \
-             ON CONFLICT (id) DO NOTHING",
-            outbox.table,
-            now = super::Dialect::Sqlite.now()
-        );
-        Ok(bound!(&sql, row).execute(&mut *self).await?.rows_affected() == 1)
+    async fn write_rows(&mut self, outbox: &Outbox, rows: &[NewRow]) -> Result<u64, sqlx::Error> {
+        let sql = insert(Dialect::Sqlite, &outbox.table, rows.len());
+        Ok(bound!(&sql, rows).execute(&mut *self).await?.rows_affected())
     }
 }
 

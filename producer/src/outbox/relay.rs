@@ -166,8 +166,10 @@ struct Relay {
 
 /// How a turn ended.
 enum Turn {
-    /// Rows were settled; there may be more.
+    /// Rows were settled, and there may be more.
     Busy,
+    /// Rows were settled, all that there were.
+    Rest,
     /// Nothing is pending.
     Idle,
     /// Kafka did not take rows; not their fault.
@@ -188,6 +190,10 @@ impl Relay {
                 Ok(Turn::Busy) => {
                     self.backoff = BACKOFF.0;
                     Duration::ZERO
+                }
+                Ok(Turn::Rest) => {
+                    self.backoff = BACKOFF.0;
+                    self.config.rest.min(self.config.lease / 4)
                 }
                 Ok(Turn::Idle) => {
                     self.backoff = BACKOFF.0;
@@ -255,7 +261,12 @@ impl Relay {
             return Ok(Turn::Idle);
         }
         self.metrics.in_flight_rows.set(taken.len() as i64);
-        let turn = self.round(&taken, shutdown).await;
+        let bytes: usize = taken.iter().map(Row::bytes).sum();
+        let all = taken.len() < bound.rows && bytes < bound.bytes;
+        let turn = match self.round(&taken, shutdown).await {
+            Turn::Busy if all => Turn::Rest,
+            turn => turn,
+        };
         self.metrics.in_flight_rows.set(0);
         self.metrics.round.observe(began.elapsed().as_secs_f64());
         Ok(turn)

@@ -27,7 +27,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.payload.len() + self.key.len() + self.source.len() + 512
     }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::freshness::Freshness;
+use crate::orders;
 use crate::poison::{self, Poison};
 use crate::run::Demo;
 use crate::screen::Screen;
@@ -36,6 +37,9 @@ pub(crate) struct Figures {
     lost: u64,
     /// Stored more than once under FINAL.
     double: u64,
+    /// See `orders.rs`.
+    #[serde(flatten)]
+    orders: orders::Figures,
 }
 
 /// Reads back every id and compares.
@@ -44,6 +48,7 @@ pub(crate) async fn prove(
     poison: &Poison,
     freshness: &Freshness,
     drained: &Drained,
+    orders: orders::Figures,
 ) -> Result<Figures> {
     let bar = demo.screen.bar("reading every event id back", 0);
     let read = async {
@@ -71,9 +76,12 @@ pub(crate) async fn prove(
         "  rows that merging still has to fold away: {} (workers insert nothing twice unless they fail)",
         thousands(plain.saturating_sub(rows))
     ));
-    if verdict.unheard > 0 {
-        demo.screen.say(&format!("  {} rows belong to no acknowledged event of this demo", thousands(verdict.unheard)));
+    demo.screen.say(&format!("  {} more are the order service's, compared by request id", thousands(orders.events())));
+    let unheard = verdict.unheard.saturating_sub(orders.events());
+    if unheard > 0 {
+        demo.screen.say(&format!("  {} rows belong to no acknowledged event of this demo", thousands(unheard)));
     }
+    let (orders_lost, orders_double) = orders.faults();
     name_faults(demo.screen, &verdict);
     Ok(Figures {
         events_per_second: round(drained.events_per_second(), 1.0),
@@ -83,8 +91,9 @@ pub(crate) async fn prove(
         worker_cpu_s_per_million: round(drained.per_million(drained.worker_cpu), 1000.0),
         rows,
         dead_letters,
-        lost: verdict.lost.len() as u64 + u64::from(poisoned == 0),
-        double: verdict.double.len() as u64 + poisoned.saturating_sub(1),
+        lost: verdict.lost.len() as u64 + u64::from(poisoned == 0) + orders_lost,
+        double: verdict.double.len() as u64 + poisoned.saturating_sub(1) + orders_double,
+        orders,
     })
 }
 

@@ -3,6 +3,7 @@
 mod figures;
 mod freshness;
 mod history;
+mod orders;
 mod poison;
 mod questions;
 mod run;
@@ -40,6 +41,8 @@ enum Command {
     Load(throughput::LoadArgs),
     /// Load the topic, then let workers drain it, several times: events a second, memory, CPU.
     Bench(throughput::BenchArgs),
+    /// The order service with no audit, with an INSERT into its own database, and with auditstream, in turns: what a request takes.
+    Orders(orders::Args),
 }
 
 /// What every part needs.
@@ -51,6 +54,9 @@ struct Common {
     /// The `auditstream` program; default: the one beside this program.
     #[arg(long, value_name = "FILE")]
     auditstream: Option<PathBuf>,
+    /// The `order-service` program; default: the one beside this program.
+    #[arg(long, value_name = "FILE")]
+    order_service: Option<PathBuf>,
     /// Another seed, other generated events.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -62,15 +68,21 @@ impl Common {
     }
 
     fn program(&self) -> Result<PathBuf> {
-        let program = match &self.auditstream {
+        Self::found(self.auditstream.as_ref(), "auditstream")
+    }
+
+    fn order_service(&self) -> Result<PathBuf> {
+        Self::found(self.order_service.as_ref(), "order-service")
+    }
+
+    fn found(given: Option<&PathBuf>, name: &str) -> Result<PathBuf> {
+        let program = match given {
             Some(program) => program.clone(),
-            None => {
-                std::env::current_exe().context("this program's own path is not known")?.with_file_name("auditstream")
-            }
+            None => std::env::current_exe().context("this program's own path is not known")?.with_file_name(name),
         };
         anyhow::ensure!(
             program.is_file(),
-            "{} is not there; build it: cargo build --release --bin auditstream",
+            "{} is not there; build it: cargo build --release --bin {name}",
             program.display()
         );
         Ok(program)
@@ -114,6 +126,7 @@ async fn work(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(args) => Box::pin(run::run(&args, &screen)).await,
         Command::Load(args) => Box::pin(throughput::only_load(&args, &screen)).await.map(|()| ExitCode::SUCCESS),
+        Command::Orders(args) => Box::pin(orders::bench(&args, &screen)).await.map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => Box::pin(throughput::bench(&args, &screen)).await.map(|()| ExitCode::SUCCESS),
     }
 }

@@ -1,4 +1,4 @@
-//! Five questions an analyst asks: each with its SQL, as the analyst's own user would type it, and its answer.
+//! Six questions an analyst asks: each with its SQL, as the analyst's own user would type it, and its answer.
 
 use std::time::Instant;
 
@@ -8,13 +8,21 @@ use auditstream_bench::sources::TENANT;
 
 use crate::run::Demo;
 
-/// Asks all five.
-pub(crate) async fn ask(demo: &Demo<'_>) -> Result<()> {
+/// Asks all six; the first one is about `order`, by tenant, type and id.
+pub(crate) async fn ask(demo: &Demo<'_>, order: Option<[String; 3]>) -> Result<()> {
+    if let Some(order) = order {
+        answer(
+            demo,
+            "What was done with this order of the service just seen?",
+            &history(&order, "\n  AND action != 'order.read'"),
+        )
+        .await?;
+    }
     let Some(entity) = most_changed(demo).await? else {
         demo.screen.say("  no events");
         return Ok(());
     };
-    answer(demo, "What happened to this one entity?", &history(&entity)).await?;
+    answer(demo, "What happened to this one entity?", &history(&entity, "")).await?;
     let Some((tenant, actor)) = busiest_person(demo).await? else { return Ok(()) };
     answer(demo, "What did this person do?", &deeds(&tenant, &actor)).await?;
     answer(demo, "What fails, and what is refused?", FAILURES).await?;
@@ -55,14 +63,15 @@ async fn busiest_person(demo: &Demo<'_>) -> Result<Option<(String, String)>> {
         .map(|[tenant, actor]| (tenant, actor)))
 }
 
-fn history([tenant, kind, id]: &[String; 3]) -> String {
+/// `more` stands behind the conditions.
+fn history([tenant, kind, id]: &[String; 3], more: &str) -> String {
     format!(
         "SELECT toDateTime(occurred_at) AS at, action, if(actor_name = '', actor_id, actor_name) AS actor,
        arrayStringConcat(arrayMap((p, o, n) -> concat(p, ': ', if(o = '', '-', o), ' -> ',
          if(n = '', '-', n)), changes.path, changes.old, changes.new), ', ') AS changes
 FROM events
 WHERE tenant_id = {} AND entity_type = {}
-  AND entity_id = {}
+  AND entity_id = {}{more}
 ORDER BY occurred_at DESC, event_id DESC LIMIT 8",
         quoted(tenant),
         quoted(kind),

@@ -11,10 +11,10 @@ use auditstream_bench::worker::Worker;
 use auditstream_stack::Role;
 
 use crate::screen::Screen;
-use crate::{Common, figures, freshness, history, poison, questions, setup, throughput};
+use crate::{Common, figures, freshness, history, orders, poison, questions, setup, throughput};
 
 /// Steps of this program.
-const STEPS: u32 = 7;
+const STEPS: u32 = 8;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -96,11 +96,21 @@ pub(crate) async fn run(args: &Args, screen: &Screen) -> Result<ExitCode> {
     throughput::say_drained(screen, &drained);
     setup::drain(&demo, workers).await?;
 
-    screen.step("Five questions an analyst asks");
-    questions::ask(&demo).await?;
+    screen.step(
+        "A service that is audited: what a request takes without audit, with an INSERT of its own, with auditstream",
+    );
+    let loaded = orders::in_demo(&demo, args.common.order_service()?).await?;
+    let order = loaded.order();
+    let workers = setup::two_workers(&demo, ["worker-3", "worker-4"]).await?;
+    let (order_figures, compared) = loaded.prove(&demo).await?;
+    setup::drain(&demo, workers).await?;
+    orders::show(screen, &compared, false);
+
+    screen.step("Six questions an analyst asks");
+    questions::ask(&demo, order).await?;
 
     screen.step("The proof: every acknowledged event once, nothing lost, nothing double");
-    let figures = figures::prove(&demo, &poison, &freshness, &drained).await?;
+    let figures = figures::prove(&demo, &poison, &freshness, &drained, order_figures).await?;
     figures.show(screen);
     if let Some(path) = &args.json {
         figures.write(path)?;

@@ -1,5 +1,6 @@
 //! The transactional outbox and its relay, on real PostgreSQL, MariaDB and SQLite.
 
+mod bulk;
 mod database;
 mod failed;
 mod kills;
