@@ -1,5 +1,6 @@
 //! `cargo xtask`: the one door for habits. Each subcommand is a file; this one only opens the door.
 
+mod bench;
 mod child;
 mod demo;
 mod faults;
@@ -24,6 +25,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure on real servers, and compare with what the figures should be.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Everything in one go, on real servers: real and generated events, five questions, the figures, the proof.
     Demo(demo::Args),
     /// Make the faults that the system survives, on real servers, and show what became of the events.
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
     auditstream_stack::hook();
     let cli = Cli::parse();
     let result = child::end_with_us().and_then(|()| match cli.command {
+        Command::Bench(bench) => bench::run(&bench),
         Command::Demo(args) => demo::run(&args),
         Command::Faults(args) => faults::run(&args),
         Command::Sim(args) => sim::run(&args),

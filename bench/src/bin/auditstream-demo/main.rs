@@ -4,6 +4,7 @@ mod figures;
 mod freshness;
 mod history;
 mod poison;
+mod producer;
 mod questions;
 mod run;
 mod screen;
@@ -40,10 +41,12 @@ enum Command {
     Load(throughput::LoadArgs),
     /// Load the topic, then let workers drain it, several times: events a second, memory, CPU.
     Bench(throughput::BenchArgs),
+    /// Measure the producer library (`cargo xtask bench producer`).
+    Producer(producer::Args),
 }
 
 /// What every part needs.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct Common {
     /// Name of the stack.
     #[arg(long, default_value = "local")]
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     });
+    producer::resume_kafka();
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
 }
@@ -115,5 +119,9 @@ async fn work(command: Command) -> Result<ExitCode> {
         Command::Run(args) => Box::pin(run::run(&args, &screen)).await,
         Command::Load(args) => Box::pin(throughput::only_load(&args, &screen)).await.map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => Box::pin(throughput::bench(&args, &screen)).await.map(|()| ExitCode::SUCCESS),
+        Command::Producer(args) => {
+            let done = tokio::task::spawn_blocking(move || producer::run(&args)).await;
+            done.context("a thread ended badly")?.map(|()| ExitCode::SUCCESS)
+        }
     }
 }
