@@ -1,7 +1,7 @@
 //! Built events, cheaply: copies of generated ones, each with an id and a time of its own.
 
 use auditstream_bench::load::{Generator, Options};
-use auditstream_schemas::{AuditEvent, Timestamp};
+use auditstream_schemas::{AuditEvent, Priority, Timestamp};
 
 /// So many that no batch holds one twice: what repeats is compressed too well.
 const DIFFERENT: u64 = 65_536;
@@ -25,6 +25,8 @@ impl Events {
         let round = number / DIFFERENT;
         // The low bits of an id are random; the high ones hold its time and version.
         event.event_id = uuid::Uuid::from_u128(event.event_id.as_u128() ^ u128::from(round));
+        // One lane of the queue: the bound is met once.
+        event.priority = Priority::Standard;
         event.occurred_at = Timestamp::from_micros(event.occurred_at.as_micros() + round as i64);
         event
     }

@@ -175,6 +175,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let bench = Bench { args, screen: &screen, events: Events::new(args.common.seed), target };
     let mut report = Report::new(args.runs);
     let chosen = |scenario| args.only.contains(&scenario);
+    path::warm_up(&bench)?;
     if chosen(Scenario::Record) {
         record::latency(&bench, &mut report)?;
     }

@@ -8,7 +8,7 @@ use auditstream_bench::process::usage;
 use auditstream_bench::table::thousands;
 use auditstream_producer::{Producer, RejectReason};
 
-use super::{Bench, Figure, Report, Unit, clock, wait_acknowledged};
+use super::{Bench, Events, Figure, Report, Unit, clock, wait_acknowledged};
 
 /// Threads that hand in.
 const THREADS: u64 = 2;
@@ -16,7 +16,7 @@ const THREADS: u64 = 2;
 const CHUNK: usize = 64;
 /// How long a thread sleeps when the queue is full: a hundredth of what it holds at full speed.
 const FULL: Duration = Duration::from_millis(2);
-/// Events of the run that does not count: the broker compiles its code, memory is touched.
+/// Events of the run that does not count.
 const WARM_UP: u64 = 500_000;
 
 struct Run {
@@ -28,13 +28,10 @@ struct Run {
 }
 
 pub(super) fn acknowledged(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
-    bench.screen.say(&format!(
-        "\nThe whole path, {} events a run from {THREADS} threads; a warm-up of {} first",
-        thousands(bench.args.events),
-        thousands(WARM_UP)
-    ));
+    bench
+        .screen
+        .say(&format!("\nThe whole path, {} events a run from {THREADS} threads", thousands(bench.args.events)));
     let producer = bench.producer(bench.config()?)?;
-    once(bench, &producer, WARM_UP)?;
     let runs = bench.repeat("run", || {
         let run = once(bench, &producer, bench.args.events)?;
         let line = format!(
@@ -53,13 +50,20 @@ pub(super) fn acknowledged(bench: &Bench<'_>, report: &mut Report) -> Result<()>
     Ok(())
 }
 
+/// A run that does not count: a broker that has just started interprets its code, and memory is touched for the first time.
+pub(super) fn warm_up(bench: &Bench<'_>) -> Result<()> {
+    bench.screen.say(&format!("\nA run of {} events that does not count, to warm Kafka up", thousands(WARM_UP)));
+    once(bench, &bench.producer(bench.config()?)?, WARM_UP).map(|_| ())
+}
+
 fn once(bench: &Bench<'_>, producer: &Producer, events: u64) -> Result<Run> {
     let kafka = bench.target.state().kafka_pid.context("Kafka is not running")?;
     let kafka_cpu = || usage(kafka).map(|usage| usage.cpu).context("Kafka is gone");
     let (kafka_before, cpu_before, begun) = (kafka_cpu()?, clock::process_cpu()?, Instant::now());
+    let source = &bench.events;
     let making = thread::scope(|scope| {
         let threads: Vec<_> =
-            (0..THREADS).map(|lane| scope.spawn(move || hand_in(bench, producer, lane, events))).collect();
+            (0..THREADS).map(|lane| scope.spawn(move || hand_in(source, producer, lane, events))).collect();
         let making = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread ended badly")));
         making.sum::<Result<Duration>>()
     })?;
@@ -75,14 +79,14 @@ fn once(bench: &Bench<'_>, producer: &Producer, events: u64) -> Result<Run> {
 }
 
 /// Hands in the events of a lane, in order; answers the CPU time that making them took.
-fn hand_in(bench: &Bench<'_>, producer: &Producer, lane: u64, events: u64) -> Result<Duration> {
+fn hand_in(source: &Events, producer: &Producer, lane: u64, events: u64) -> Result<Duration> {
     let mut making = Duration::ZERO;
     let mut chunk = Vec::with_capacity(CHUNK);
     let mut numbers = 0..events;
     loop {
         let before = clock::thread_cpu()?;
-        let mine = numbers.by_ref().filter(|number| bench.events.lane(*number, THREADS) == lane);
-        chunk.extend(mine.take(CHUNK).map(|number| bench.events.at(number)));
+        let mine = numbers.by_ref().filter(|number| source.lane(*number, THREADS) == lane);
+        chunk.extend(mine.take(CHUNK).map(|number| source.at(number)));
         making += clock::thread_cpu()? - before;
         if chunk.is_empty() {
             return Ok(making);
