@@ -52,6 +52,12 @@ pub(crate) struct Args {
     /// How long a batch waits for more events, in milliseconds; default: what the library does.
     #[arg(long)]
     linger_ms: Option<u64>,
+    /// Most events on their way; default: what the library does.
+    #[arg(long)]
+    queue_events: Option<usize>,
+    /// Hand in no more than so many events a second on the whole path; default: as fast as it goes.
+    #[arg(long, value_name = "EVENTS")]
+    offered: Option<u32>,
     /// Rows in each run of the relay.
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
     rows: u64,
@@ -125,6 +131,9 @@ impl Bench<'_> {
         }
         if let Some(linger) = self.args.linger_ms {
             config.linger = Duration::from_millis(linger);
+        }
+        if let Some(events) = self.args.queue_events {
+            config.queue_events = events;
         }
         for property in &self.args.properties {
             let (name, value) = property.split_once('=').context("--property takes NAME=VALUE")?;

@@ -60,10 +60,10 @@ fn once(bench: &Bench<'_>, producer: &Producer, events: u64) -> Result<Run> {
     let kafka = bench.target.state().kafka_pid.context("Kafka is not running")?;
     let kafka_cpu = || usage(kafka).map(|usage| usage.cpu).context("Kafka is gone");
     let (kafka_before, cpu_before, begun) = (kafka_cpu()?, clock::process_cpu()?, Instant::now());
-    let source = &bench.events;
+    let (source, offered) = (&bench.events, bench.args.offered);
     let making = thread::scope(|scope| {
         let threads: Vec<_> =
-            (0..THREADS).map(|lane| scope.spawn(move || hand_in(source, producer, lane, events))).collect();
+            (0..THREADS).map(|lane| scope.spawn(move || hand_in(source, producer, lane, (events, offered)))).collect();
         let making = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread ended badly")));
         making.sum::<Result<Duration>>()
     })?;
@@ -79,11 +79,15 @@ fn once(bench: &Bench<'_>, producer: &Producer, events: u64) -> Result<Run> {
 }
 
 /// Hands in the events of a lane, in order; answers the CPU time that making them took.
-fn hand_in(source: &Events, producer: &Producer, lane: u64, events: u64) -> Result<Duration> {
+fn hand_in(source: &Events, producer: &Producer, lane: u64, (events, offered): (u64, Option<u32>)) -> Result<Duration> {
     let mut making = Duration::ZERO;
     let mut chunk = Vec::with_capacity(CHUNK);
-    let mut numbers = 0..events;
+    let (begun, mut numbers) = (Instant::now(), 0..events);
     loop {
+        if let Some(offered) = offered {
+            let due = Duration::from_secs_f64(numbers.start as f64 / f64::from(offered));
+            thread::sleep(due.saturating_sub(begun.elapsed()));
+        }
         let before = clock::thread_cpu()?;
         let mine = numbers.by_ref().filter(|number| source.lane(*number, THREADS) == lane);
         chunk.extend(mine.take(CHUNK).map(|number| source.at(number)));
