@@ -41,13 +41,13 @@ impl Recorder {
     /// When that is none, or the event is refused.
     pub fn record_traced(&self, event: AuditEvent, traceparent: &str) {
         let traceparent = TraceParent::parse(traceparent).expect("a valid trace context");
-        self.record_with(event, RecordOptions { traceparent: Some(traceparent) });
+        self.record_with(event, RecordOptions { traceparent: Some(traceparent), ..RecordOptions::default() });
     }
 
     fn record_with(&self, event: AuditEvent, options: RecordOptions) {
         let mut next = event;
         let deadline = Instant::now() + FLUSH;
-        while let Err(rejected) = self.producer.record_with(next, options) {
+        while let Err(rejected) = self.producer.record_with(next, options.clone()) {
             let full = matches!(rejected.reason, RejectReason::QueueFull { .. });
             assert!(full && Instant::now() < deadline, "the producer refused an event: {}", rejected.reason);
             next = *rejected.event;

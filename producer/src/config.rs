@@ -11,7 +11,7 @@ use std::time::Duration;
 use auditstream_schemas::Framing;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
-use crate::budget;
+use crate::budget::{self, Lanes};
 use crate::error::ProducerError;
 use crate::security;
 
@@ -28,6 +28,22 @@ pub struct Config {
     pub queue_events: usize,
     /// Most bytes on their way, in memory, 64 KiB or more. Default 64 MiB.
     pub queue_bytes: usize,
+    /// How much of the queue each priority may fill. Default: STANDARD 90 %, BEST_EFFORT 50 %, CRITICAL all.
+    pub lanes: Lanes,
+    /// Where events go while Kafka is away or the queue is full. Default: nowhere; then they are given back, or fail after `delivery_timeout`. With a spill that
+    /// time-out has no use: [`SpillConfig::after`](crate::spill::SpillConfig::after) decides.
+    #[cfg(feature = "spill")]
+    pub spill: Option<crate::spill::SpillConfig>,
+    /// What [`record_critical`](crate::Producer::record_critical) does when neither Kafka nor the disk takes the event. Default: it fails.
+    pub critical: Critical,
+    /// How long `record_critical` waits, 1 ms to 1 h. Default 5 s.
+    pub critical_deadline: Duration,
+    /// How long a second event with the same idempotency key is refused; 0: never. Default 10 minutes.
+    pub idempotency_window: Duration,
+    /// Most keys that are remembered, about 100 bytes each; the oldest is forgotten first. Default 100,000.
+    pub idempotency_keys: usize,
+    /// The tenant of the producer's own `audit.loss` events; `None`: it writes none. Default `auditstream`.
+    pub loss_tenant: Option<String>,
     /// How batches are compressed. Default zstd.
     pub compression: Compression,
     /// How long a batch waits for more events, 0 to 900 s. Default 5 ms.
@@ -61,6 +77,14 @@ impl Default for Config {
             framing: Framing::SingleObject,
             queue_events: 65_536,
             queue_bytes: 64 * 1024 * 1024,
+            lanes: Lanes::default(),
+            #[cfg(feature = "spill")]
+            spill: None,
+            critical: Critical::default(),
+            critical_deadline: Duration::from_secs(5),
+            idempotency_window: Duration::from_secs(600),
+            idempotency_keys: 100_000,
+            loss_tenant: Some("auditstream".to_owned()),
             compression: Compression::Zstd,
             linger: Duration::from_millis(5),
             delivery_timeout: Duration::from_secs(120),
@@ -79,12 +103,21 @@ impl Default for Config {
 impl fmt::Debug for Config {
     /// Values of `properties` may be secrets and are not shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
+        let mut shown = f.debug_struct("Config");
+        #[cfg(feature = "spill")]
+        shown.field("spill", &self.spill);
+        shown
             .field("bootstrap_servers", &self.bootstrap_servers)
             .field("topic", &self.topic)
             .field("framing", &self.framing)
             .field("queue_events", &self.queue_events)
             .field("queue_bytes", &self.queue_bytes)
+            .field("lanes", &self.lanes)
+            .field("critical", &self.critical)
+            .field("critical_deadline", &self.critical_deadline)
+            .field("idempotency_window", &self.idempotency_window)
+            .field("idempotency_keys", &self.idempotency_keys)
+            .field("loss_tenant", &self.loss_tenant)
             .field("compression", &self.compression)
             .field("linger", &self.linger)
             .field("delivery_timeout", &self.delivery_timeout)
@@ -96,6 +129,16 @@ impl fmt::Debug for Config {
             .field("properties", &self.properties.keys().collect::<Vec<_>>())
             .finish()
     }
+}
+
+/// What [`record_critical`](crate::Producer::record_critical) answers when neither Kafka nor the disk takes the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Critical {
+    /// An error: the caller does not do what can't be audited.
+    #[default]
+    FailClosed,
+    /// [`Durable::NotYet`](crate::Durable::NotYet): the caller goes on, and the gap is counted, logged and told by an `audit.loss` event.
+    FailOpen,
 }
 
 /// How batches are compressed.
@@ -179,6 +222,15 @@ impl Config {
         within("linger", self.linger.as_millis(), 0, 900_000, "ms")?;
         within("delivery_timeout", self.delivery_timeout.as_millis(), 1, 2_073_600_000, "ms")?;
         within("message_max_bytes", self.message_max_bytes as u128, 1_000, 1_000_000_000, "bytes")?;
+        within("lanes.standard", u128::from(self.lanes.standard), 1, 100, "percent")?;
+        within("lanes.best_effort", u128::from(self.lanes.best_effort), 1, u128::from(self.lanes.standard), "percent")?;
+        within("critical_deadline", self.critical_deadline.as_millis(), 1, 3_600_000, "ms")?;
+        within("idempotency_window", self.idempotency_window.as_millis(), 0, 86_400_000, "ms")?;
+        within("idempotency_keys", self.idempotency_keys as u128, 1, 100_000_000, "keys")?;
+        #[cfg(feature = "spill")]
+        if let Some((name, problem)) = self.spill.as_ref().and_then(crate::spill::SpillConfig::problem) {
+            return Err(setting(name, problem));
+        }
         if self.delivery_timeout < self.linger {
             return Err(setting("delivery_timeout", "is shorter than linger".to_owned()));
         }
@@ -198,6 +250,14 @@ impl Config {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether there is a spill.
+    pub(crate) fn spills(&self) -> bool {
+        #[cfg(feature = "spill")]
+        return self.spill.is_some();
+        #[cfg(not(feature = "spill"))]
+        false
     }
 
     /// The same as librdkafka's configuration.
@@ -220,7 +280,8 @@ impl Config {
             .set("partitioner", "murmur2_random")
             .set("compression.codec", self.compression.as_str())
             .set("linger.ms", self.linger.as_millis().to_string())
-            .set("delivery.timeout.ms", self.delivery_timeout.as_millis().to_string())
+            // With a spill no message ends by itself: what ends alone could be overtaken.
+            .set("delivery.timeout.ms", if self.spills() { 0 } else { self.delivery_timeout.as_millis() }.to_string())
             .set("message.max.bytes", self.message_max_bytes.to_string())
             // librdkafka's own bounds are out of reach: 0 is unlimited, the other one is its maximum in KiB (2 TiB).
             .set("queue.buffering.max.messages", "0")
@@ -259,6 +320,10 @@ mod tests {
             (Config { queue_bytes: 10, ..good() }, "queue_bytes"),
             (Config { linger: Duration::from_secs(901), ..good() }, "linger"),
             (Config { delivery_timeout: Duration::ZERO, ..good() }, "delivery_timeout"),
+            (Config { lanes: Lanes { standard: 101, best_effort: 1 }, ..good() }, "lanes.standard"),
+            (Config { lanes: Lanes { standard: 60, best_effort: 61 }, ..good() }, "lanes.best_effort"),
+            (Config { critical_deadline: Duration::ZERO, ..good() }, "critical_deadline"),
+            (Config { idempotency_keys: 0, ..good() }, "idempotency_keys"),
             (Config { message_max_bytes: 5, ..good() }, "message_max_bytes"),
         ];
         for (config, name) in cases {

@@ -1,22 +1,24 @@
 //! What happens to an event after librdkafka has it: exactly one outcome, told to everyone who asked.
 //!
 //! An [`InFlight`] travels with each message and comes back in the delivery callback. [`InFlight::decide`] is the only
-//! place where an event's fate is counted, and dropping it gives the room in the queue back.
+//! place where an event's fate is counted, and dropping it gives the room in the queue back. With a spill, an event that Kafka did not
+//! take and may take later is not decided: it comes back to the sender thread as [`Returned`].
 
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Headers, Message};
 use rdkafka::producer::ProducerContext;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::Drain;
 use crate::budget::{Budget, Permit};
 use crate::error::{DeliveryFailure, FailReason};
 use crate::oauth::{self, TokenFile};
@@ -31,12 +33,65 @@ pub struct Delivery {
     pub offset: i64,
 }
 
-/// Called once for each event that was taken, with its id and its fate, from a background thread. It must be quick
-/// and must not panic: deliveries wait behind it.
-pub type Observer = dyn Fn(Uuid, Result<Delivery, &DeliveryFailure>) + Send + Sync;
+/// What became of an event.
+#[derive(Debug, Clone, Copy)]
+pub enum Fate<'a> {
+    /// Every in-sync replica has it.
+    Acked(Delivery),
+    /// It is on disk, in the spill, and is sent when Kafka takes it: then its fate is told once more.
+    Spilled,
+    /// It is lost, unless the caller sends it again.
+    Failed(&'a DeliveryFailure),
+}
 
-/// How [`record_acked`](crate::Producer::record_acked) hears.
-pub(crate) type Ack = oneshot::Sender<Result<Delivery, DeliveryFailure>>;
+/// Called for each event that was taken, with its id and its fate, from a background thread. It must be quick
+/// and must not panic: deliveries wait behind it.
+pub type Observer = dyn Fn(Uuid, Fate<'_>) + Send + Sync;
+
+/// [`Fate`] with what it needs.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Acked(Delivery),
+    #[cfg_attr(not(feature = "spill"), expect(dead_code, reason = "only a spill decides so"))]
+    Spilled,
+    Failed(DeliveryFailure),
+}
+
+/// How one who waits for an event's fate hears of it: once, or that the time is over.
+#[derive(Debug)]
+pub(crate) struct Ack {
+    reply: Mutex<Option<oneshot::Sender<Answer>>>,
+    /// When the sender thread answers [`Answer::Late`].
+    pub(crate) until: Option<Instant>,
+}
+
+/// What [`Ack`] hears.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Decided(Outcome),
+    Late,
+}
+
+impl Ack {
+    /// And where the answer arrives.
+    pub(crate) fn new(until: Option<Instant>) -> (Arc<Ack>, oneshot::Receiver<Answer>) {
+        let (reply, answer) = oneshot::channel();
+        (Arc::new(Ack { reply: Mutex::new(Some(reply)), until }), answer)
+    }
+
+    pub(crate) fn answer(&self, answer: Answer) {
+        let reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reply) = reply {
+            // The caller may have stopped waiting; the outcome is counted all the same.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Whether the answer was given.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.reply.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+}
 
 /// What the caller's threads, the background thread and the callbacks share.
 pub(crate) struct Shared {
@@ -46,6 +101,44 @@ pub(crate) struct Shared {
     tokens: Option<TokenFile>,
     failure_log: EveryTenSeconds,
     error_log: EveryTenSeconds,
+    /// Not with the event's own loss: with the spill's troubles.
+    #[cfg(feature = "spill")]
+    spill_log: EveryTenSeconds,
+    /// There is a spill: what Kafka may take later is returned instead of lost.
+    has_spill: bool,
+    returned: Mutex<Vec<Returned>>,
+    /// Events that went to librdkafka straight from the queue and are neither decided nor returned.
+    pub(crate) direct: AtomicUsize,
+}
+
+/// An event that Kafka did not take, with everything that is needed to send it again.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "spill"), expect(dead_code, reason = "only a spill reads it"))]
+pub(crate) struct Returned {
+    pub(crate) in_flight: Box<InFlight>,
+    pub(crate) key: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) source: Vec<u8>,
+    pub(crate) time: Vec<u8>,
+    pub(crate) traceparent: Vec<u8>,
+}
+
+impl Returned {
+    fn of(mut in_flight: Box<InFlight>, message: &BorrowedMessage<'_>) -> Self {
+        in_flight.is_direct = false;
+        let header = |name: &str| {
+            let mut headers = message.headers()?.iter();
+            headers.find(|header| header.key == name)?.value.map(<[u8]>::to_vec)
+        };
+        Self {
+            in_flight,
+            key: message.key().unwrap_or_default().to_vec(),
+            payload: message.payload().unwrap_or_default().to_vec(),
+            source: header("ce_source").unwrap_or_default(),
+            time: header("ce_time").unwrap_or_default(),
+            traceparent: header("traceparent").unwrap_or_default(),
+        }
+    }
 }
 
 impl fmt::Debug for Shared {
@@ -55,7 +148,12 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(budget: Arc<Budget>, observer: Option<Box<Observer>>, tokens: Option<TokenFile>) -> Shared {
+    pub(crate) fn new(
+        budget: Arc<Budget>,
+        observer: Option<Box<Observer>>,
+        tokens: Option<TokenFile>,
+        has_spill: bool,
+    ) -> Shared {
         Shared {
             budget,
             counters: Counters::default(),
@@ -63,7 +161,34 @@ impl Shared {
             tokens,
             failure_log: EveryTenSeconds::new(),
             error_log: EveryTenSeconds::new(),
+            #[cfg(feature = "spill")]
+            spill_log: EveryTenSeconds::new(),
+            has_spill,
+            returned: Mutex::new(Vec::new()),
+            direct: AtomicUsize::new(0),
         }
+    }
+
+    fn give_back(&self, returned: Returned) {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(returned);
+        // Behind the push: whoever sees no direct event any more sees all that were returned.
+        self.direct.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(feature = "spill")]
+impl Shared {
+    pub(crate) fn has_returned(&self) -> bool {
+        !self.returned.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    pub(crate) fn take_returned(&self) -> Vec<Returned> {
+        std::mem::take(&mut *self.returned.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the spill's troubles may be logged once more.
+    pub(crate) fn spill_log_ready(&self) -> bool {
+        self.spill_log.ready().is_some()
     }
 }
 
@@ -71,18 +196,32 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct InFlight {
     pub(crate) event_id: Uuid,
-    pub(crate) ack: Option<Ack>,
-    /// Held while any event that came before a flush is undecided.
-    pub(crate) generation: Arc<()>,
-    pub(crate) permit: Permit,
+    /// Its place in the order of the queue.
+    #[cfg_attr(not(feature = "spill"), expect(dead_code, reason = "only a spill puts events in order again"))]
+    pub(crate) number: i64,
+    pub(crate) ack: Option<Arc<Ack>>,
+    /// Held while any event that came before a flush is undecided; `None` for one that comes out of the spill.
+    pub(crate) generation: Option<Arc<()>>,
+    pub(crate) permit: Option<Permit>,
+    /// It is in librdkafka, straight from the queue.
+    pub(crate) is_direct: bool,
+    /// It comes out of the spill, with others.
+    pub(crate) drain: Option<Arc<Drain>>,
 }
 
 impl InFlight {
+    /// One that comes out of the spill, where it was decided already.
+    #[cfg(feature = "spill")]
+    pub(crate) fn drained(event_id: Uuid, drain: Arc<Drain>) -> Self {
+        Self { event_id, number: 0, ack: None, generation: None, permit: None, is_direct: false, drain: Some(drain) }
+    }
+
     /// Counts and tells the outcome, then gives the room back.
-    pub(crate) fn decide(self, outcome: Result<Delivery, DeliveryFailure>, shared: &Shared) {
+    pub(crate) fn decide(self, outcome: Outcome, shared: &Shared) {
         match &outcome {
-            Ok(_) => shared.counters.acked(),
-            Err(failure) => {
+            Outcome::Acked(_) => shared.counters.acked(),
+            Outcome::Spilled => shared.counters.spilled(),
+            Outcome::Failed(failure) => {
                 shared.counters.failed(failure.reason);
                 if let Some(unlogged) = shared.failure_log.ready() {
                     tracing::error!(
@@ -95,16 +234,43 @@ impl InFlight {
             }
         }
         if let Some(observer) = &shared.observer {
-            observer(self.event_id, outcome.as_ref().copied());
+            observer(
+                self.event_id,
+                match &outcome {
+                    Outcome::Acked(delivery) => Fate::Acked(*delivery),
+                    Outcome::Spilled => Fate::Spilled,
+                    Outcome::Failed(failure) => Fate::Failed(failure),
+                },
+            );
         }
-        let InFlight { ack, permit, generation, .. } = self;
+        let InFlight { ack, permit, generation, is_direct, drain, .. } = self;
         // The room first: whoever hears of the outcome may hand in the next event at once.
         drop(permit);
+        if is_direct {
+            shared.direct.fetch_sub(1, Ordering::AcqRel);
+        }
+        if let Some(drain) = drain {
+            match &outcome {
+                Outcome::Acked(delivery) => {
+                    shared.counters.drained();
+                    drain.acked(*delivery);
+                }
+                _ => drain.refused(),
+            }
+        }
         if let Some(ack) = ack {
-            // The caller may have stopped waiting; the outcome is counted all the same.
-            let _ = ack.send(outcome);
+            ack.answer(Answer::Decided(outcome));
         }
         drop(generation);
+    }
+
+    /// librdkafka did not take it.
+    pub(crate) fn undelivered(self: Box<Self>, error: &KafkaError, shared: &Shared) {
+        let failure = failure(error);
+        match self.drain.clone() {
+            Some(drain) if !is_refusal(error) => drain.failed(failure),
+            _ => self.decide(Outcome::Failed(failure), shared),
+        }
     }
 }
 
@@ -130,17 +296,23 @@ impl ProducerContext for Context {
     type DeliveryOpaque = Box<InFlight>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, in_flight: Box<InFlight>) {
-        let outcome = match result {
-            Ok(message) => Ok(Delivery { partition: message.partition(), offset: message.offset() }),
+        match result {
+            Ok(message) => {
+                let delivery = Delivery { partition: message.partition(), offset: message.offset() };
+                in_flight.decide(Outcome::Acked(delivery), &self.shared);
+            }
+            Err((error, message)) if self.shared.has_spill && in_flight.is_direct && !is_refusal(error) => {
+                self.shared.give_back(Returned::of(in_flight, message));
+            }
+            Err((error, _)) if in_flight.drain.is_some() => in_flight.undelivered(error, &self.shared),
             Err((error, _)) => {
                 let mut failure = failure(error);
                 if failure.reason == FailReason::ShutDown && self.renewed.load(Ordering::Acquire) {
                     failure.reason = FailReason::Fatal;
                 }
-                Err(failure)
+                in_flight.decide(Outcome::Failed(failure), &self.shared);
             }
-        };
-        in_flight.decide(outcome, &self.shared);
+        }
     }
 }
 
@@ -168,6 +340,21 @@ impl ClientContext for Context {
             tracing::warn!(occurred, "kafka client: {error}: {reason}");
         }
     }
+}
+
+/// The event's own fault: Kafka will not take it later either, unless somebody changes a setting.
+pub(crate) fn is_refusal(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::InvalidMessageSize
+                | RDKafkaErrorCode::InvalidMessage
+                | RDKafkaErrorCode::InvalidRecord
+                | RDKafkaErrorCode::InvalidTimestamp
+                | RDKafkaErrorCode::PolicyViolation
+        )
+    )
 }
 
 /// The class of a librdkafka error, with its words.

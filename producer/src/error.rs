@@ -26,6 +26,10 @@ pub enum ProducerError {
         /// Why it is not the user's.
         reason: &'static str,
     },
+    /// The spill can't be opened.
+    #[cfg(feature = "spill")]
+    #[error("the spill can't be opened")]
+    Spill(#[source] crate::spill::SpillError),
     /// The operating system gave no thread.
     #[error("the background thread could not be started")]
     Thread(#[source] std::io::Error),
@@ -73,6 +77,18 @@ pub enum RejectReason {
         /// What a message may take: `message_max_bytes` less the headers.
         limit: usize,
     },
+    /// The idempotency key is not as it must be.
+    #[error("idempotency_key: found text of {bytes} bytes, expected 1 to 255 bytes without NUL")]
+    IdempotencyKey {
+        /// Its length.
+        bytes: usize,
+    },
+    /// An event with this idempotency key was taken within the window.
+    #[error("an event with this idempotency key was recorded before, as {event_id}")]
+    Duplicate {
+        /// The id that the key makes.
+        event_id: uuid::Uuid,
+    },
 }
 
 /// Why an event that was taken did not reach Kafka.
@@ -91,19 +107,22 @@ pub enum FailReason {
     ShutDown,
     /// The idempotent producer's session broke; the producer made a new one.
     Fatal,
+    /// A BEST_EFFORT event, and the spill is half full.
+    Dropped,
     /// Any other error of the broker or of the client; the code is in the log and in [`DeliveryFailure`].
     Other,
 }
 
 impl FailReason {
     /// Every reason, in the order of [`FailReason::index`].
-    pub const ALL: [FailReason; 7] = [
+    pub const ALL: [FailReason; 8] = [
         FailReason::TooLarge,
         FailReason::TimedOut,
         FailReason::UnknownTopic,
         FailReason::NotAuthorized,
         FailReason::ShutDown,
         FailReason::Fatal,
+        FailReason::Dropped,
         FailReason::Other,
     ];
 
@@ -120,6 +139,7 @@ impl FailReason {
             FailReason::NotAuthorized => "not-authorized",
             FailReason::ShutDown => "shut-down",
             FailReason::Fatal => "fatal",
+            FailReason::Dropped => "dropped",
             FailReason::Other => "other",
         }
     }
@@ -150,6 +170,12 @@ pub enum DeliveryError {
     /// The event was taken and Kafka did not acknowledge it.
     #[error(transparent)]
     Failed(#[from] DeliveryFailure),
+    /// Kafka did not take the event; it is on disk, in the spill, and will be sent.
+    #[error("Kafka has not acknowledged it; it is on disk and will be sent")]
+    Spilled,
+    /// [`record_critical`](crate::Producer::record_critical) only: the deadline passed, and neither Kafka nor the disk has it. It may reach them later.
+    #[error("neither Kafka nor the disk had it when the deadline passed")]
+    Late,
 }
 
 #[cfg(test)]

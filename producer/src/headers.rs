@@ -15,6 +15,7 @@ use std::fmt::Write;
 
 use auditstream_schemas::{AuditEvent, Timestamp};
 use rdkafka::message::{Header, OwnedHeaders};
+use uuid::Uuid;
 
 /// The value of `ce_type`.
 pub const CE_TYPE: &str = "auditstream.v1.AuditEvent";
@@ -83,20 +84,34 @@ pub(crate) struct HeaderWriter {
 }
 
 impl HeaderWriter {
+    /// The values of `ce_source` and `ce_time`.
+    pub(crate) fn texts(&mut self, event: &AuditEvent) -> (&str, &str) {
+        (self.source.of(event), self.time.of(event.occurred_at))
+    }
+
     pub(crate) fn headers(&mut self, event: &AuditEvent, traceparent: Option<&TraceParent>) -> OwnedHeaders {
-        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-        let id: &str = event.event_id.hyphenated().encode_lower(&mut id);
-        let headers = OwnedHeaders::new_with_capacity(6 + usize::from(traceparent.is_some()))
-            .insert(text("ce_specversion", "1.0"))
-            .insert(text("ce_id", id))
-            .insert(text("ce_type", CE_TYPE))
-            .insert(text("ce_source", self.source.of(event)))
-            .insert(text("ce_time", self.time.of(event.occurred_at)))
-            .insert(text("content-type", "application/avro"));
-        match traceparent {
-            Some(traceparent) => headers.insert(Header { key: "traceparent", value: Some(traceparent.as_bytes()) }),
-            None => headers,
-        }
+        let (source, time) = self.texts(event);
+        // All 55 bytes are ASCII: `parse` has looked.
+        let traceparent =
+            traceparent.map(|traceparent| std::str::from_utf8(traceparent.as_bytes()).unwrap_or_default());
+        stored_headers(&event.event_id, source, time, traceparent)
+    }
+}
+
+/// The headers of an event whose parts are known.
+pub(crate) fn stored_headers(id: &Uuid, source: &str, time: &str, traceparent: Option<&str>) -> OwnedHeaders {
+    let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
+    let id: &str = id.hyphenated().encode_lower(&mut buffer);
+    let headers = OwnedHeaders::new_with_capacity(6 + usize::from(traceparent.is_some()))
+        .insert(text("ce_specversion", "1.0"))
+        .insert(text("ce_id", id))
+        .insert(text("ce_type", CE_TYPE))
+        .insert(text("ce_source", source))
+        .insert(text("ce_time", time))
+        .insert(text("content-type", "application/avro"));
+    match traceparent {
+        Some(traceparent) => headers.insert(text("traceparent", traceparent)),
+        None => headers,
     }
 }
 

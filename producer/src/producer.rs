@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use auditstream_schemas::{AuditEvent, ProducerStamp};
+use auditstream_schemas::{AuditEvent, Priority, ProducerStamp};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::ThreadedProducer;
@@ -15,10 +15,12 @@ use tokio::sync::oneshot;
 
 use crate::ForEvent;
 use crate::budget::{Budget, NoRoom};
-use crate::config::Config;
-use crate::delivery::{Ack, Context, Delivery, Observer, Shared, shut_down};
+use crate::config::{Config, Critical};
+use crate::delivery::{Ack, Answer, Context, Delivery, Observer, Outcome, Shared, shut_down};
 use crate::error::{DeliveryError, ProducerError, RejectReason, Rejected};
 use crate::headers::TraceParent;
+use crate::idempotency::{Window, idempotent_event_id, is_key};
+use crate::loss::LossReporter;
 use crate::oauth::TokenFile;
 use crate::prepare::Prepare;
 use crate::sender::{Message, Queued, Sender, Wait};
@@ -39,13 +41,30 @@ struct Handle {
     message_limit: usize,
     producer_id_len: usize,
     drop_deadline: Duration,
+    window: Window,
+    critical: Critical,
+    critical_deadline: Duration,
 }
 
 /// What may be said about one event beside itself.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RecordOptions {
     /// The trace context of the request, written as the record's `traceparent` header.
     pub traceparent: Option<TraceParent>,
+    /// 1 to 255 bytes: the event's id is made of it ([`idempotent_event_id`]), and a second event of this tenant with the same key is refused within
+    /// [`Config::idempotency_window`].
+    pub idempotency_key: Option<String>,
+}
+
+/// Where a critical event is, when [`Producer::record_critical`] returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durable {
+    /// Every in-sync replica has it.
+    Replicated(Delivery),
+    /// It is on disk (fsync), in the spill, and will be sent.
+    OnDisk,
+    /// Only with [`Critical::FailOpen`]: nowhere yet. It was taken and may still arrive, or it is lost; either way it is counted.
+    NotYet,
 }
 
 impl Producer {
@@ -69,17 +88,20 @@ impl Producer {
         config.validate()?;
         let client_config = config.to_client_config();
         let prepare = Prepare::new(&config);
+        let has_spill = config.spills();
         let shared = Arc::new(Shared::new(
-            Budget::new(config.queue_events, config.queue_bytes),
+            Budget::new(config.queue_events, config.queue_bytes, config.lanes),
             observer,
             config.oauth_token_file.map(TokenFile::new),
+            has_spill,
         ));
         let context = Context::new(Arc::clone(&shared));
         let client = ThreadedProducer::from_config_and_context(&client_config, context).map_err(client_error)?;
         let stamp = ProducerStamp { id: config.producer_id.unwrap_or_else(host_name), epoch: next_epoch(), seq: 1 };
         let producer_id_len = stamp.id.len();
         let (queue, receiver) = mpsc::channel();
-        let sender = Sender {
+        #[cfg_attr(not(feature = "spill"), expect(unused_mut, reason = "only a spill is opened later"))]
+        let mut sender = Sender {
             queue: receiver,
             shared: Arc::clone(&shared),
             client,
@@ -88,11 +110,32 @@ impl Producer {
             framing: config.framing,
             stamp,
             prepare,
+            number: 1,
+            spill: None,
+            losses: LossReporter::new(config.loss_tenant),
+            service: config.client_id,
         };
-        let thread = thread::Builder::new()
-            .name("audit-sender".to_owned())
-            .spawn(move || sender.run())
-            .map_err(ProducerError::Thread)?;
+        #[cfg(feature = "spill")]
+        let spill = config.spill;
+        let (opened, answer) = mpsc::channel();
+        let run = move || {
+            // On this thread, which may block, whatever thread the caller is on.
+            #[cfg(feature = "spill")]
+            let ready = spill.map_or(Ok(()), |spill| sender.open_spill(spill)).map_err(ProducerError::Spill);
+            #[cfg(not(feature = "spill"))]
+            let ready = Ok(());
+            let is_ready = ready.is_ok();
+            // The caller waits for it.
+            let _ = opened.send(ready);
+            if is_ready {
+                sender.run();
+            }
+        };
+        let thread =
+            thread::Builder::new().name("audit-sender".to_owned()).spawn(run).map_err(ProducerError::Thread)?;
+        if let Ok(ready) = answer.recv() {
+            ready?;
+        }
         Ok(Producer {
             handle: Arc::new(Handle {
                 shared,
@@ -101,6 +144,9 @@ impl Producer {
                 message_limit: config.message_max_bytes,
                 producer_id_len,
                 drop_deadline: config.drop_deadline,
+                window: Window::new(config.idempotency_window, config.idempotency_keys),
+                critical: config.critical,
+                critical_deadline: config.critical_deadline,
             }),
         })
     }
@@ -121,7 +167,7 @@ impl Producer {
         self.handle.take(event, options, None)
     }
 
-    /// Hands in an event and waits until every in-sync replica has it: the critical path.
+    /// Hands in an event and waits until every in-sync replica has it.
     ///
     /// The event is handed in at the first poll. Dropping the future afterwards does not take it back.
     ///
@@ -129,14 +175,50 @@ impl Producer {
     /// The event itself, when it was not taken; otherwise why Kafka did not acknowledge it. After a time-out or a
     /// shutdown a broker may have it all the same: sending the same event again is safe, as its id makes it one row.
     pub async fn record_acked(&self, event: AuditEvent) -> Result<Delivery, DeliveryError> {
-        let (ack, outcome) = oneshot::channel();
+        match self.record_and_wait(event, None).await? {
+            Answer::Decided(Outcome::Acked(delivery)) => Ok(delivery),
+            Answer::Decided(Outcome::Spilled) => Err(DeliveryError::Spilled),
+            Answer::Decided(Outcome::Failed(failure)) => Err(failure.into()),
+            Answer::Late => Err(DeliveryError::Late),
+        }
+    }
+
+    /// The critical path: makes the event CRITICAL, hands it in, and waits until every in-sync replica has it or it is on disk in the spill, for
+    /// [`Config::critical_deadline`] at most.
+    ///
+    /// With [`Critical::FailOpen`] only an invalid or too large event, or a repeated key, is an error; what else goes wrong is [`Durable::NotYet`].
+    ///
+    /// # Errors
+    /// The event itself, when it was not taken; [`DeliveryError::Late`] after the deadline, when it may still arrive; why it failed otherwise.
+    pub async fn record_critical(&self, mut event: AuditEvent) -> Result<Durable, DeliveryError> {
+        event.priority = Priority::Critical;
+        let until = Instant::now().checked_add(self.handle.critical_deadline);
+        let error = match self.record_and_wait(event, until).await {
+            Ok(Answer::Decided(Outcome::Acked(delivery))) => return Ok(Durable::Replicated(delivery)),
+            Ok(Answer::Decided(Outcome::Spilled)) => return Ok(Durable::OnDisk),
+            Ok(Answer::Decided(Outcome::Failed(failure))) => DeliveryError::Failed(failure),
+            Ok(Answer::Late) => DeliveryError::Late,
+            Err(error) => error,
+        };
+        match (&error, self.handle.critical) {
+            (DeliveryError::Rejected(Rejected { reason, .. }), Critical::FailOpen) => match reason {
+                RejectReason::QueueFull { .. } | RejectReason::ShutDown => {
+                    tracing::error!("a critical event was not taken ({reason}), and the caller goes on");
+                    Ok(Durable::NotYet)
+                }
+                _ => Err(error),
+            },
+            (_, Critical::FailOpen) => Ok(Durable::NotYet),
+            (_, Critical::FailClosed) => Err(error),
+        }
+    }
+
+    async fn record_and_wait(&self, event: AuditEvent, until: Option<Instant>) -> Result<Answer, DeliveryError> {
+        let (ack, answer) = Ack::new(until);
         self.handle.take(event, RecordOptions::default(), Some(ack))?;
         // Somebody waits: do not leave the event to the next tick.
         self.handle.sender_thread.unpark();
-        match outcome.await {
-            Ok(outcome) => Ok(outcome?),
-            Err(_) => Err(DeliveryError::Failed(shut_down())),
-        }
+        Ok(answer.await.unwrap_or_else(|_| Answer::Decided(Outcome::Failed(shut_down()))))
     }
 
     /// Waits until each event taken before this call is decided, or until the deadline. New events may be handed in
@@ -159,7 +241,27 @@ impl Producer {
 }
 
 impl Handle {
-    fn take(&self, event: AuditEvent, options: RecordOptions, ack: Option<Ack>) -> Result<(), Rejected> {
+    fn take(&self, event: AuditEvent, options: RecordOptions, ack: Option<Arc<Ack>>) -> Result<(), Rejected> {
+        let Some(key) = &options.idempotency_key else {
+            return self.enqueue(event, options, ack);
+        };
+        if !is_key(key) {
+            let reason = RejectReason::IdempotencyKey { bytes: key.len() };
+            return Err(self.reject(event, reason));
+        }
+        let (id, given) = (idempotent_event_id(&event.tenant_id, key), event.event_id);
+        if !self.window.take(id, Instant::now()) {
+            return Err(self.reject(event, RejectReason::Duplicate { event_id: id }));
+        }
+        self.enqueue(AuditEvent { event_id: id, ..event }, options, ack).map_err(|mut rejected| {
+            self.window.release(id);
+            // Unchanged, as promised.
+            rejected.event.event_id = given;
+            rejected
+        })
+    }
+
+    fn enqueue(&self, event: AuditEvent, options: RecordOptions, ack: Option<Arc<Ack>>) -> Result<(), Rejected> {
         if let Err(error) = event.validate() {
             return Err(self.reject(event, RejectReason::Invalid(error)));
         }
@@ -169,9 +271,12 @@ impl Handle {
             let reason = RejectReason::TooLarge { bytes: size.message, limit: self.message_limit };
             return Err(self.reject(event, reason));
         }
-        let permit = match self.shared.budget.take(size.memory) {
+        let permit = match self.shared.budget.take(size.memory, event.priority) {
             Ok(permit) => permit,
             Err(NoRoom::Full { events, bytes }) => {
+                if event.priority == Priority::BestEffort {
+                    self.shared.counters.best_effort_dropped();
+                }
                 return Err(self.reject(event, RejectReason::QueueFull { events, bytes }));
             }
             Err(NoRoom::Closed) => return Err(self.reject(event, RejectReason::ShutDown)),

@@ -8,6 +8,8 @@
 //! every [`TICK`] instead of waiting on the queue: a caller's push then needs no wake-up. After [`IDLE_TICKS`] without
 //! an event it waits on the queue and costs nothing.
 //!
+//! With a spill, the thread also writes events to disk and sends them from there: see `spill`.
+//!
 //! Promise: events reach librdkafka in the order in which they entered the queue; each is decided exactly once; the
 //! thread ends only after a close, when everything taken is decided or the deadline has passed.
 
@@ -18,22 +20,26 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use auditstream_schemas::{AuditEvent, Framing, ProducerStamp, encode};
+use auditstream_schemas::{AuditEvent, Framing, Priority, ProducerStamp, encode};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer};
 
-use crate::ForEvent;
 use crate::budget::Permit;
-use crate::delivery::{Ack, Context, InFlight, Shared, failure, shut_down};
+use crate::delivery::{Ack, Answer, Context, InFlight, Outcome, Shared, failure, shut_down};
 use crate::headers::{HeaderWriter, TraceParent};
+use crate::loss::LossReporter;
 use crate::prepare::Prepare;
+use crate::size::Size;
 use crate::stats::Report;
+use crate::{ForEvent, Spill};
 
 /// How long the thread sleeps when the queue is empty but was not a moment ago.
 const TICK: Duration = Duration::from_millis(1);
 /// Ticks without an event before the thread waits on the queue.
 const IDLE_TICKS: u32 = 100;
+/// How long it sleeps then if something else than the queue has to be looked at.
+const WATCH_TICK: Duration = Duration::from_millis(20);
 /// Events between two looks at the clock.
 const BURST: usize = 1024;
 /// How long librdkafka's callbacks are awaited after a purge.
@@ -52,8 +58,19 @@ pub(crate) struct Queued {
     pub(crate) event: AuditEvent,
     pub(crate) context: Option<ForEvent>,
     pub(crate) traceparent: Option<TraceParent>,
-    pub(crate) ack: Option<Ack>,
+    pub(crate) ack: Option<Arc<Ack>>,
     pub(crate) permit: Permit,
+}
+
+/// A finished record on its way to the spill.
+#[cfg_attr(not(feature = "spill"), expect(dead_code, reason = "only a spill reads it"))]
+pub(crate) struct Encoded<'a> {
+    pub(crate) priority: Priority,
+    pub(crate) key: &'a str,
+    pub(crate) source: &'a str,
+    pub(crate) time: &'a str,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) payload: &'a [u8],
 }
 
 /// Somebody waits for a report until the deadline.
@@ -80,11 +97,19 @@ pub(crate) struct Sender {
     /// Written into events that have no stamp; `seq` is the next one.
     pub(crate) stamp: ProducerStamp,
     pub(crate) prepare: Prepare,
+    /// The place of the next event in the order of all.
+    pub(crate) number: i64,
+    pub(crate) spill: Option<Spill>,
+    pub(crate) losses: LossReporter,
+    /// What the producer's own events name as their service.
+    pub(crate) service: String,
 }
 
 /// What the loop keeps.
 #[derive(Default)]
 struct State {
+    /// Who waits with a deadline of its own, in the order in which they came.
+    waiting: VecDeque<Arc<Ack>>,
     generation: Arc<()>,
     flushes: VecDeque<Flush>,
     closes: Vec<Wait>,
@@ -106,6 +131,9 @@ impl Sender {
                 }
                 taken += 1;
             }
+            self.tend();
+            answer_late(&mut state.waiting);
+            self.tell_losses(&mut state);
             self.serve_flushes(&mut state);
             if self.closed(&mut state) {
                 return;
@@ -114,9 +142,15 @@ impl Sender {
                 continue;
             }
             idle = if taken > 0 { 0 } else { idle + 1 };
-            let waiting = !state.flushes.is_empty() || !state.closes.is_empty();
+            let waiting = !state.flushes.is_empty() || !state.closes.is_empty() || !state.waiting.is_empty();
+            // With a spill somebody has to see that Kafka is silent, or back.
+            let watching = self.spill.is_some() && (self.is_spilling() || self.shared.budget.events() > 0);
             if idle < IDLE_TICKS || waiting {
                 thread::park_timeout(TICK);
+                continue;
+            }
+            if watching || self.losses.is_pending() {
+                thread::park_timeout(WATCH_TICK);
                 continue;
             }
             match self.queue.recv() {
@@ -143,20 +177,51 @@ impl Sender {
         let Queued { mut event, context, traceparent, ack, permit } = queued;
         self.prepare.apply(&mut event, context.as_ref());
         // An event that already carries a stamp is passed on by a relay and keeps it.
-        let stamped = event.producer.id.is_empty();
-        if stamped {
+        if event.producer.id.is_empty() {
             event.producer = self.stamp.clone();
+            self.stamp.seq += 1;
+        }
+        if let Some(ack) = ack.as_ref().filter(|ack| ack.until.is_some()) {
+            state.waiting.push_back(Arc::clone(ack));
         }
         state.payload.clear();
         encode(&event, self.framing, &mut state.payload);
         let key = event.key();
-        let generation = Arc::clone(&state.generation);
-        let in_flight = Box::new(InFlight { event_id: event.event_id, ack, generation, permit });
+        let in_flight = Box::new(InFlight {
+            event_id: event.event_id,
+            number: self.number,
+            ack,
+            generation: Some(Arc::clone(&state.generation)),
+            permit: Some(permit),
+            is_direct: false,
+            drain: None,
+        });
+        self.number += 1;
+        if !self.is_spilling() {
+            return self.produce(in_flight, &event, &key, traceparent.as_ref(), state);
+        }
+        let (source, time) = state.headers.texts(&event);
+        let traceparent = traceparent.as_ref().map(TraceParent::to_string);
+        let encoded =
+            Encoded { priority: event.priority, key: &key, source, time, traceparent, payload: &state.payload };
+        self.to_spill(in_flight, &encoded);
+    }
+
+    fn produce(
+        &mut self,
+        mut in_flight: Box<InFlight>,
+        event: &AuditEvent,
+        key: &str,
+        traceparent: Option<&TraceParent>,
+        state: &mut State,
+    ) {
+        in_flight.is_direct = true;
+        self.shared.direct.fetch_add(1, Ordering::AcqRel);
         let topic = std::mem::take(&mut self.topic);
         let mut record = BaseRecord::with_opaque_to(&topic, in_flight)
-            .key(key.as_str())
+            .key(key)
             .payload(state.payload.as_slice())
-            .headers(state.headers.headers(&event, traceparent.as_ref()));
+            .headers(state.headers.headers(event, traceparent));
         let refused = loop {
             match self.client.send(record) {
                 Ok(()) => break None,
@@ -172,10 +237,8 @@ impl Sender {
             }
         };
         self.topic = topic;
-        match refused {
-            Some((error, in_flight)) => in_flight.decide(Err(failure(&error)), &self.shared),
-            None if stamped => self.stamp.seq += 1,
-            None => {}
+        if let Some((error, in_flight)) = refused {
+            in_flight.decide(Outcome::Failed(failure(&error)), &self.shared);
         }
     }
 
@@ -185,6 +248,11 @@ impl Sender {
         tracing::error!("the idempotent producer's session broke, a new one begins: {error}");
         self.client.context().renew();
         self.client.purge(PurgeConfig::default().queue().inflight());
+        self.new_client()
+    }
+
+    /// Replaces the client; answers whether that could be done.
+    pub(crate) fn new_client(&mut self) -> bool {
         let context = Context::new(Arc::clone(&self.shared));
         match ThreadedProducer::from_config_and_context(&self.client_config, context) {
             Ok(client) => {
@@ -219,11 +287,12 @@ impl Sender {
     }
 
     /// Answers whether the thread is done: closed, and everything decided.
-    fn closed(&self, state: &mut State) -> bool {
+    fn closed(&mut self, state: &mut State) -> bool {
         if state.closes.is_empty() {
             return false;
         }
-        let drained = self.shared.budget.events() == 0;
+        // What is on disk is safe, but nobody may open this disk again: send what can be sent.
+        let drained = self.shared.budget.events() == 0 && self.is_drained();
         if !drained && !past(&state.closes) {
             return false;
         }
@@ -236,6 +305,8 @@ impl Sender {
                 reply(self.report(false));
             }
         }
+        // Closed before anybody hears of it: the next producer may open it at once.
+        self.spill = None;
         for wait in state.closes.drain(..) {
             (wait.reply)(self.report(drained));
         }
@@ -243,15 +314,28 @@ impl Sender {
     }
 
     /// The deadline has passed: everything undecided fails.
-    fn give_up(&self, state: &mut State) {
+    fn give_up(&mut self, state: &mut State) {
+        if self.spill.is_some() {
+            while let Ok(message) = self.queue.try_recv() {
+                self.handle(message, state);
+            }
+            self.spill_the_rest();
+        }
         self.client.purge(PurgeConfig::default().queue().inflight());
         let until = Instant::now() + PURGE_GRACE;
         while self.shared.budget.events() > 0 && Instant::now() < until {
             match self.queue.try_recv() {
                 Ok(Message::Event(Queued { event, ack, permit, .. })) => {
-                    let generation = Arc::clone(&state.generation);
-                    let in_flight = InFlight { event_id: event.event_id, ack, generation, permit };
-                    in_flight.decide(Err(shut_down()), &self.shared);
+                    let in_flight = InFlight {
+                        event_id: event.event_id,
+                        number: 0,
+                        ack,
+                        generation: Some(Arc::clone(&state.generation)),
+                        permit: Some(permit),
+                        is_direct: false,
+                        drain: None,
+                    };
+                    in_flight.decide(Outcome::Failed(shut_down()), &self.shared);
                 }
                 Ok(Message::Flush(wait) | Message::Close(wait)) => state.closes.push(wait),
                 Err(_) => thread::park_timeout(TICK),
@@ -259,9 +343,39 @@ impl Sender {
         }
     }
 
+    /// Events were lost and others get through again: that is an event, too.
+    fn tell_losses(&mut self, state: &mut State) {
+        let counters = &self.shared.counters;
+        let (losses, acked, now) = (counters.losses(), counters.acknowledged(), Instant::now());
+        let Some(due) = self.losses.due(losses, acked, now) else { return };
+        let event = self.losses.event(&due, &self.stamp.id, &self.service, now);
+        let Some(event) = event else { return self.losses.told(due) };
+        let size = Size::of(&event, self.stamp.id.len());
+        // No room now: later.
+        let Ok(permit) = self.shared.budget.take(size.memory, event.priority) else { return };
+        tracing::warn!(events = losses.total(), "events were lost; an audit.loss event says which way");
+        self.losses.told(due);
+        self.shared.counters.submitted();
+        self.send(Queued { event, context: None, traceparent: None, ack: None, permit }, state);
+    }
+
     fn report(&self, complete: bool) -> Report {
         self.shared.counters.report(&self.shared.budget, complete)
     }
+}
+
+/// Whoever waits no longer than until now hears so.
+fn answer_late(waiting: &mut VecDeque<Arc<Ack>>) {
+    if waiting.is_empty() {
+        return;
+    }
+    let now = Instant::now();
+    waiting.retain(|ack| {
+        if !ack.is_answered() && ack.until.is_some_and(|until| until <= now) {
+            ack.answer(Answer::Late);
+        }
+        !ack.is_answered()
+    });
 }
 
 fn past(closes: &[Wait]) -> bool {

@@ -101,7 +101,9 @@ fn what_arrives_is_the_event_with_its_key_headers_and_stamp() {
     let sent = event("a/b");
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
-    producer.record_with(sent.clone(), RecordOptions { traceparent: TraceParent::parse(trace) }).unwrap();
+    producer
+        .record_with(sent.clone(), RecordOptions { traceparent: TraceParent::parse(trace), ..RecordOptions::default() })
+        .unwrap();
     assert!(block_on(producer.flush(Duration::from_secs(20))).all_acked());
 
     let found = read(&bootstrap, 1).remove(0);

@@ -7,8 +7,15 @@ use std::net::TcpListener;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use auditstream_producer::{Config, DeliveryError, FailReason, Producer, ProducerError, RejectReason};
+use auditstream_producer::{
+    Config, DeliveryError, FailReason, Fate, Lanes, Producer, ProducerError, RecordOptions, RejectReason,
+    idempotent_event_id,
+};
+use auditstream_schemas::Priority;
 use common::{block_on, config, event};
+
+/// Every lane may fill the whole queue.
+const ALL: Lanes = Lanes { standard: 100, best_effort: 100 };
 
 /// A loopback port that refuses connections while the listener is held only to reserve it.
 fn closed_port() -> String {
@@ -22,7 +29,8 @@ fn nowhere() -> Config {
 
 #[test]
 fn a_full_queue_gives_the_event_back_by_count() {
-    let producer = Producer::new(Config { queue_events: 50, drop_deadline: Duration::ZERO, ..nowhere() }).unwrap();
+    let producer =
+        Producer::new(Config { queue_events: 50, lanes: ALL, drop_deadline: Duration::ZERO, ..nowhere() }).unwrap();
     for index in 0..50 {
         producer.record(event(&index.to_string())).unwrap();
     }
@@ -36,7 +44,7 @@ fn a_full_queue_gives_the_event_back_by_count() {
 
 #[test]
 fn a_full_queue_gives_the_event_back_by_bytes() {
-    let config = Config { queue_bytes: 64 * 1024, drop_deadline: Duration::ZERO, ..nowhere() };
+    let config = Config { queue_bytes: 64 * 1024, lanes: ALL, drop_deadline: Duration::ZERO, ..nowhere() };
     let producer = Producer::new(config).unwrap();
     let large = |index: usize| {
         let details = format!("{{\"pad\":\"{}\"}}", "x".repeat(20_000));
@@ -54,9 +62,13 @@ fn a_full_queue_gives_the_event_back_by_bytes() {
 #[test]
 fn failed_events_are_told_and_their_room_comes_back() {
     let (told, outcomes) = mpsc::channel();
-    let config = Config { queue_events: 20, delivery_timeout: Duration::from_millis(300), ..nowhere() };
-    let observer = move |id, outcome: Result<_, &auditstream_producer::DeliveryFailure>| {
-        told.send((id, outcome.err().map(|failure| failure.reason))).unwrap();
+    let config = Config { queue_events: 20, lanes: ALL, delivery_timeout: Duration::from_millis(300), ..nowhere() };
+    let observer = move |id, fate: Fate<'_>| {
+        let failed = match fate {
+            Fate::Failed(failure) => Some(failure.reason),
+            Fate::Acked(_) | Fate::Spilled => None,
+        };
+        told.send((id, failed)).unwrap();
     };
     let producer = Producer::with_observer(config, Box::new(observer)).unwrap();
     for round in 0..2 {
@@ -85,7 +97,7 @@ fn record_acked_says_why_not() {
     let error = block_on(producer.record_acked(event("1"))).unwrap_err();
     match error {
         DeliveryError::Failed(failure) => assert_eq!(failure.reason, FailReason::TimedOut),
-        DeliveryError::Rejected(rejected) => panic!("{rejected:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -173,4 +185,49 @@ fn a_property_that_librdkafka_refuses_is_named_without_its_value() {
     let error = Producer::new(Config { properties, ..nowhere() }).unwrap_err();
     assert!(matches!(&error, ProducerError::Setting { name, .. } if name == "security.protocol"), "{error:?}");
     assert!(!format!("{error:?} {error}").contains("s3cret"), "{error:?}");
+}
+
+#[test]
+fn each_priority_has_room_of_its_own() {
+    let producer = Producer::new(Config { queue_events: 100, drop_deadline: Duration::ZERO, ..nowhere() }).unwrap();
+    let fill = |priority| {
+        let mut taken = 0;
+        loop {
+            let mut event = event("1");
+            event.priority = priority;
+            if producer.record(event).is_err() {
+                return taken;
+            }
+            taken += 1;
+        }
+    };
+    assert_eq!([Priority::BestEffort, Priority::Standard, Priority::Critical].map(fill), [50, 40, 10]);
+    let stats = producer.stats();
+    assert_eq!((stats.queue_events, stats.rejected.queue_full, stats.best_effort_dropped), (100, 3, 1));
+}
+
+#[test]
+fn an_idempotency_key_is_taken_once() {
+    let config = Config { queue_events: 2, lanes: ALL, drop_deadline: Duration::ZERO, ..nowhere() };
+    let producer = Producer::new(config).unwrap();
+    let with = |key: &str| RecordOptions { idempotency_key: Some(key.to_owned()), ..RecordOptions::default() };
+    let id = idempotent_event_id("acme", "payment-17");
+    producer.record_with(event("1"), with("payment-17")).unwrap();
+    let again = event("1");
+    let rejected = producer.record_with(again.clone(), with("payment-17")).unwrap_err();
+    assert_eq!((*rejected.event, rejected.reason), (again, RejectReason::Duplicate { event_id: id }));
+    for bad in ["", "a\0b", &"x".repeat(256)] {
+        let rejected = producer.record_with(event("1"), with(bad)).unwrap_err();
+        assert_eq!(rejected.reason, RejectReason::IdempotencyKey { bytes: bad.len() });
+    }
+    // Not taken, so the key is free, and the event is as it was.
+    producer.record(event("2")).unwrap();
+    let late = event("3");
+    for _ in 0..2 {
+        let rejected = producer.record_with(late.clone(), with("payment-18")).unwrap_err();
+        assert!(matches!(rejected.reason, RejectReason::QueueFull { .. }), "{rejected:?}");
+        assert_eq!(*rejected.event, late);
+    }
+    let stats = producer.stats();
+    assert_eq!((stats.submitted, stats.rejected.duplicate, stats.rejected.invalid), (2, 1, 3));
 }

@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use auditstream_producer::Observer;
+use auditstream_producer::{Fate, Observer};
 use uuid::Uuid;
 
 /// Grows from the producer's delivery thread. Clones share one list.
@@ -56,8 +56,8 @@ impl Acknowledged {
     #[must_use]
     pub fn observer(&self) -> Box<Observer> {
         let list = self.clone();
-        Box::new(move |id, outcome| {
-            if outcome.is_ok() {
+        Box::new(move |id, fate| {
+            if matches!(fate, Fate::Acked(_)) {
                 list.add(id);
             }
         })

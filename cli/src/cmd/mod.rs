@@ -6,6 +6,7 @@ mod migrate;
 mod outbox;
 mod publish;
 mod relay;
+mod spill;
 mod stats;
 mod topics;
 
@@ -38,6 +39,7 @@ enum Command {
     Consume(consume::Args),
     Relay(relay::Args),
     Outbox(outbox::Args),
+    Spill(spill::Args),
     Stats(stats::Args),
     Config(config::Args),
 }
@@ -62,6 +64,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Consume(args) => consume::run(&args, &load()?.settings),
         Command::Relay(args) => relay::run(&args, &load()?.settings),
         Command::Outbox(args) => outbox::run(&args, load),
+        Command::Spill(args) => spill::run(&args, load),
         Command::Stats(args) => stats::run(&args, &load()?.settings),
     }
 }

@@ -84,6 +84,8 @@ impl Settings {
         let outbox = &self.outbox;
         let mut kafka = self.producer();
         kafka.client_id = "auditstream-relay".to_owned();
+        // The outbox is on disk already.
+        kafka.spill = None;
         Ok(RelayConfig {
             table: outbox.table.clone(),
             sent: outbox.sent,

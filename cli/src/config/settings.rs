@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use auditstream_consumer::{CLASSIC_ONLY, GroupProtocol, Telemetry};
 use auditstream_producer::Compression;
+use auditstream_producer::spill::SpillConfig;
 use auditstream_schemas::registry::{Registry, RegistryConfig};
 use auditstream_schemas::{AUDIT_EVENT_V1, Framing, Schemas, WriterId};
 use auditstream_store::{Secret, Tls};
@@ -84,6 +85,8 @@ pub(crate) struct Producer {
     pub(crate) compression: Compression,
     pub(crate) linger: Duration,
     pub(crate) delivery_timeout: Duration,
+    /// `None` when no folder is set.
+    pub(crate) spill: Option<SpillConfig>,
 }
 
 /// `[consumer]`
@@ -143,6 +146,13 @@ impl Settings {
                 },
                 linger: check.millis("producer.linger_ms"),
                 delivery_timeout: check.millis("producer.delivery_timeout_ms"),
+                spill: check.path("producer.spill_folder").filter(|folder| !folder.as_os_str().is_empty()).map(
+                    |folder| SpillConfig {
+                        folder,
+                        max_bytes: check.size("producer.spill_max_bytes") as u64,
+                        after: check.millis("producer.spill_after_ms"),
+                    },
+                ),
             },
             outbox: outbox::settings(&mut check),
             consumer: Consumer {
@@ -217,6 +227,7 @@ impl Settings {
             compression: self.producer.compression,
             linger: self.producer.linger,
             delivery_timeout: self.producer.delivery_timeout,
+            spill: self.producer.spill.clone(),
             client_id: "auditstream-publish".to_owned(),
             oauth_token_file: self.kafka.oauth_token_file.clone(),
             properties: self.kafka.properties.clone(),

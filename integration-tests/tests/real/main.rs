@@ -14,5 +14,6 @@ mod poison;
 mod probes;
 mod registry;
 mod security;
+mod spill;
 mod store;
 mod traces;

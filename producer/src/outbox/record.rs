@@ -9,12 +9,9 @@ use super::ddl::Table;
 use super::{shard_of, status};
 use crate::ForEvent;
 use crate::headers::{TraceParent, source};
-use crate::idempotency::idempotent_event_id;
+use crate::idempotency::{idempotent_event_id, is_key};
 use crate::prepare::Prepare;
 use crate::size::Size;
-
-/// Longest idempotency key, in bytes.
-const KEY_BYTES: usize = 255;
 
 /// How events become rows. Cheap to make; keep one, and share it.
 #[derive(Debug, Clone)]
@@ -162,7 +159,7 @@ impl Outbox {
 
     fn row(&self, mut event: AuditEvent, options: OutboxOptions) -> Result<NewRow, RecordError> {
         if let Some(key) = &options.idempotency_key {
-            if key.is_empty() || key.len() > KEY_BYTES || key.contains('\0') {
+            if !is_key(key) {
                 return Err(RecordError::IdempotencyKey { bytes: key.len() });
             }
             event.event_id = idempotent_event_id(&event.tenant_id, key);

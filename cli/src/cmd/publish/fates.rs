@@ -1,4 +1,4 @@
-//! What became of each event, told by the producer: the list of acknowledged ids, and the first failures.
+//! What became of each event, told by the producer: the list of ids that are safe, and the first failures.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
-use auditstream_producer::{Delivery, DeliveryFailure};
+use auditstream_producer::Fate;
 
 /// Failures that are shown one by one; all are counted.
 const SHOWN: usize = 20;
@@ -21,7 +21,7 @@ struct Inner {
 }
 
 impl Fates {
-    /// `ids`: the file that acknowledged ids are appended to.
+    /// `ids`: the file that the ids of events are appended to that Kafka has acknowledged or the spill has on disk.
     pub(super) fn new(ids: Option<&Path>) -> anyhow::Result<Fates> {
         let open = |path: &Path| {
             let file = File::options().append(true).create(true).open(path);
@@ -36,18 +36,20 @@ impl Fates {
     }
 
     /// Hears of one event.
-    pub(super) fn hear(&self, id: uuid::Uuid, fate: Result<Delivery, &DeliveryFailure>) {
+    pub(super) fn hear(&self, id: uuid::Uuid, fate: Fate<'_>) {
         let mut inner = self.lock();
         match fate {
-            Ok(_) => {
+            Fate::Acked(_) | Fate::Spilled => {
                 if let Some(ids) = &mut inner.ids
                     && let Err(error) = writeln!(ids, "{id}")
                 {
                     inner.error.get_or_insert(error);
                 }
             }
-            Err(failure) if inner.failures.len() < SHOWN => inner.failures.push(format!("event {id}: {failure}")),
-            Err(_) => {}
+            Fate::Failed(failure) if inner.failures.len() < SHOWN => {
+                inner.failures.push(format!("event {id}: {failure}"))
+            }
+            Fate::Failed(_) => {}
         }
     }
 

@@ -4,7 +4,7 @@
 //! reader thread --chunks of lines--> this task: parse, record --> producer --> fates (ids file, failures)
 //! ```
 //!
-//! Promise: each line is read, and either acknowledged by Kafka, or named on standard error with its number or its
+//! Promise: each line is read, and either acknowledged by Kafka, or on disk in the spill if there is one, or named on standard error with its number or its
 //! event's id and the reason. A full producer queue makes reading wait; memory stays bounded.
 
 mod fates;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use auditstream_producer::{Producer, RejectReason};
+use auditstream_producer::{Fate, Producer, RejectReason};
 use auditstream_schemas::AuditEvent;
 use tokio::sync::mpsc;
 
@@ -33,6 +33,8 @@ use progress::Progress;
 const FULL_WAIT: Duration = Duration::from_millis(2);
 /// What the acknowledgement of the last events may take beyond the delivery timeout.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long Kafka is waited for when there is a spill.
+const SPILLED: Duration = Duration::from_secs(10);
 
 /// Publish events from NDJSON: one event in its JSON form on each line.
 ///
@@ -62,6 +64,8 @@ pub(crate) struct Args {
     json: bool,
 
     /// Append the id of each acknowledged event to this file, one a line; on disk when the command ends.
+    ///
+    /// With a spill (producer.spill_folder) an id is appended when the event is on disk there, and once more when Kafka has it.
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
 }
@@ -138,10 +142,11 @@ pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<u8> {
     let (lines, length) = args.open()?;
     let fates = Arc::new(Fates::new(args.ids.as_deref())?);
     let heard = Arc::clone(&fates);
-    let observer = Box::new(move |id, fate: Result<_, &_>| heard.hear(id, fate));
+    let observer = Box::new(move |id, fate: Fate<'_>| heard.hear(id, fate));
     let producer = Producer::with_observer(settings.producer(), observer)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let deadline = settings.producer.delivery_timeout + GRACE;
+    // What the spill has is safe: nobody needs to wait for Kafka.
+    let deadline = if settings.producer.spill.is_some() { SPILLED } else { settings.producer.delivery_timeout + GRACE };
     let publish = Publish { producer, fates, progress: Progress::new(length), tally: Tally::default(), stop: None };
     let code = runtime.block_on(publish.run(lines, deadline, args));
     // The reading thread may sit in a read that never ends.
@@ -198,10 +203,10 @@ impl Publish {
         }
         let seconds = begun.elapsed().as_secs_f64();
         let Tally { read, rejected } = self.tally;
-        let (published, acked) = (report.submitted, report.acked);
+        let (published, acked, spilled) = (report.submitted, report.acked, report.spilled);
         if args.json {
             let summary = serde_json::json!({
-                "read": read, "published": published, "acked": acked, "rejected": rejected, "failed": failed,
+                "read": read, "published": published, "acked": acked, "spilled": spilled, "rejected": rejected, "failed": failed,
                 "interrupted": self.stop.is_some(), "seconds": seconds,
             });
             output::line(&summary.to_string())?;
@@ -212,12 +217,19 @@ impl Publish {
                 "{read} lines: {published} published, {acked} acknowledged, {rejected} rejected, {} failed in {seconds:.1} s ({rate}/s)",
                 output::grouped(failed)
             ))?;
+            if spilled > 0 {
+                let spilled = output::grouped(spilled);
+                output::line(&format!(
+                    "{spilled} wait in the spill for Kafka; the next publish sends them, or `auditstream spill drain`"
+                ))?;
+            }
         }
         self.fates.finish().context("can't write the list of ids")?;
         if let Some(error) = broken {
             return Err(error).context("can't read on");
         }
-        let fine = rejected == 0 && failed == 0 && acked == published;
+        // With a spill some of the acknowledged may be of an earlier run.
+        let fine = rejected == 0 && failed == 0 && acked + spilled >= published;
         Ok(self.stop.unwrap_or(if fine { exit::OK } else { exit::FAILURE }))
     }
 
