@@ -28,6 +28,15 @@ pub fn usage(pid: u32) -> io::Result<Usage> {
     Ok(Usage { cpu: Duration::from_secs_f64(ticks as f64 / f64::from(per_second)), peak_rss })
 }
 
+/// What of a living process is in memory now, in bytes (`VmRSS`).
+///
+/// # Errors
+/// There is no such process, or /proc can't be read.
+pub fn resident(pid: u32) -> io::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    bytes(&status, "VmRSS:").ok_or_else(|| io::Error::other("/proc/PID/status has no VmRSS"))
+}
+
 /// utime and stime, fields 14 and 15. The name in field 2 may hold spaces and parentheses.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().skip(11);
@@ -37,7 +46,11 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
 }
 
 fn peak_rss(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    bytes(status, "VmHWM:")
+}
+
+fn bytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -58,6 +71,7 @@ mod tests {
     fn this_process_has_used_something() {
         let usage = usage(std::process::id()).unwrap();
         assert!(usage.peak_rss > 100_000, "{usage:?}");
+        assert!((100_000..=usage.peak_rss.max(1 << 20) * 2).contains(&resident(std::process::id()).unwrap()));
         assert_eq!(peak_rss("Name:\tx\nVmHWM:\t   2048 kB\n"), Some(2_097_152));
     }
 }

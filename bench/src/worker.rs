@@ -1,10 +1,10 @@
-//! `auditstream consume` as child processes: started, asked whether they are ready, measured, drained.
+//! `auditstream consume` and `relay` as child processes: started, asked whether they are ready, measured, drained.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,29 @@ impl Worker {
     /// # Errors
     /// It can't be started.
     pub fn start(program: &Path, target: &Target, id: &str) -> Result<Self> {
+        Self::run(program, target, id, "consume", |command, probes| {
+            command.env("AUDITSTREAM_CONSUMER__WORKER_ID", id).env("AUDITSTREAM_CONSUMER__HTTP_LISTEN", probes);
+        })
+    }
+
+    /// Starts `program relay` on the outbox at `url`. Otherwise as [`Worker::start`].
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn relay(program: &Path, target: &Target, id: &str, url: &str) -> Result<Self> {
+        Self::run(program, target, id, "relay", |command, probes| {
+            command.env("AUDITSTREAM_OUTBOX__RELAY_ID", id).env("AUDITSTREAM_OUTBOX__HTTP_LISTEN", probes);
+            command.env("AUDITSTREAM_OUTBOX__URL", url);
+        })
+    }
+
+    fn run(
+        program: &Path,
+        target: &Target,
+        id: &str,
+        subcommand: &str,
+        set: impl FnOnce(&mut Command, String),
+    ) -> Result<Self> {
         // Free when asked; the worker says so in its log if somebody was quicker.
         let probes =
             TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).context("no free port")?;
@@ -47,11 +70,10 @@ impl Worker {
             .append(true)
             .open(&log)
             .with_context(|| format!("{} can't be written", log.display()))?;
-        let child = auditstream_stack::bound(program)?
-            .args(["consume", "--config"])
-            .arg(target.config(Role::Ingest))
-            .env("AUDITSTREAM_CONSUMER__WORKER_ID", id)
-            .env("AUDITSTREAM_CONSUMER__HTTP_LISTEN", probes.to_string())
+        let mut command = auditstream_stack::bound(program)?;
+        command.args([subcommand, "--config"]).arg(target.config(Role::Ingest));
+        set(&mut command, probes.to_string());
+        let child = command
             .stdin(std::process::Stdio::null())
             .stdout(file.try_clone().context("the log can't be shared")?)
             .stderr(file)
@@ -92,13 +114,30 @@ impl Worker {
     }
 
     fn probe(&self) -> std::io::Result<bool> {
+        let mut status = [0; 12];
+        self.get("/readyz")?.read_exact(&mut status)?;
+        Ok(status.ends_with(b"200"))
+    }
+
+    fn get(&self, path: &str) -> std::io::Result<TcpStream> {
         let limit = Duration::from_secs(1);
         let mut stream = TcpStream::connect_timeout(&self.probes, limit)?;
         stream.set_read_timeout(Some(limit))?;
-        stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
-        let mut status = [0; 12];
-        stream.read_exact(&mut status)?;
-        Ok(status.ends_with(b"200"))
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+        Ok(stream)
+    }
+
+    /// The value of a metric that has no labels.
+    ///
+    /// # Errors
+    /// It does not answer, or has no such metric.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let mut text = String::new();
+        self.get("/metrics")
+            .and_then(|mut answer| answer.read_to_string(&mut text))
+            .with_context(|| format!("{} serves no metrics", self.id))?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.with_context(|| format!("{} has no metric {name}", self.id))
     }
 
     /// Asks it to drain, and waits.

@@ -4,10 +4,13 @@
 //! thread, and so that nothing can be taken after [`Budget::close`]: whoever took room before is still counted, and the
 //! background thread stays until the count is back at zero.
 //!
+//! Room that is given back is gathered in a word of its own, on a cache line of its own, and comes off the first one only when somebody finds no room:
+//! the threads that record and the one that hears the acknowledgements would otherwise take the line from each other for every event.
+//!
 //! Three lanes share it: BEST_EFFORT events find room up to a half, STANDARD ones up to nine tenths, CRITICAL ones up to the whole (see [`Lanes`]).
 //!
 //! Promise: the two limits are never exceeded, not even for a moment; room that was taken is given back exactly once, by
-//! dropping the [`Permit`].
+//! handing in the [`Permit`], which can't be copied.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +37,10 @@ pub(crate) enum NoRoom {
 
 #[derive(Debug)]
 pub(crate) struct Budget {
-    word: AtomicU64,
+    /// What was taken, less what was given back up to some moment.
+    taken: OwnLine<AtomicU64>,
+    /// What was given back since.
+    freed: OwnLine<AtomicU64>,
     /// Events and bytes up to which each lane finds room, by [`lane`].
     limits: [(u64, u64); 3],
 }
@@ -70,7 +76,8 @@ impl Budget {
         // At least one event, however small the share.
         let share = |percent: u8| ((events * u64::from(percent)).div_ceil(100), bytes / 100 * u64::from(percent));
         Arc::new(Budget {
-            word: AtomicU64::new(0),
+            taken: OwnLine::default(),
+            freed: OwnLine::default(),
             limits: [(events, bytes), share(lanes.standard), share(lanes.best_effort)],
         })
     }
@@ -78,43 +85,63 @@ impl Budget {
     /// Three quarters of what STANDARD events may have are taken.
     #[cfg(feature = "spill")]
     pub(crate) fn is_nearly_full(&self) -> bool {
-        let (events, bytes) = parts(self.word.load(Ordering::Relaxed));
+        let (events, bytes) = self.held();
         let (most_events, most_bytes) = self.limits[lane(Priority::Standard)];
         events >= most_events - most_events / 4 || bytes >= most_bytes - most_bytes / 4
     }
 
-    /// Takes room for one event of `bytes`.
-    pub(crate) fn take(self: &Arc<Self>, bytes: usize, priority: Priority) -> Result<Permit, NoRoom> {
+    /// Takes room for one event of `bytes`. While other threads find no room either, one may be refused although another has just made room.
+    pub(crate) fn take(&self, bytes: usize, priority: Priority) -> Result<Permit, NoRoom> {
         let (max_events, max_bytes) = self.limits[lane(priority)];
         let wanted = (bytes as u64).min(BYTE_MASK);
-        let taken = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-            let (events, held) = parts(word);
-            let fits = word & CLOSED == 0 && events < max_events && held + wanted <= max_bytes;
-            fits.then(|| word + (1 << BYTE_BITS) + wanted)
-        });
-        match taken {
-            Ok(_) => Ok(Permit { budget: Arc::clone(self), bytes: wanted }),
-            Err(word) if word & CLOSED != 0 => Err(NoRoom::Closed),
-            Err(word) => {
-                let (events, bytes) = parts(word);
-                Err(NoRoom::Full { events: events as usize, bytes: bytes as usize })
+        let mut word = self.taken.0.load(Ordering::Acquire);
+        loop {
+            if word & CLOSED != 0 {
+                return Err(NoRoom::Closed);
             }
+            let (events, held) = parts(word);
+            if events < max_events && held + wanted <= max_bytes {
+                let more = word + (1 << BYTE_BITS) + wanted;
+                match self.taken.0.compare_exchange_weak(word, more, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => return Ok(Permit { bytes: wanted }),
+                    Err(now) => word = now,
+                }
+                continue;
+            }
+            let freed = self.freed.0.swap(0, Ordering::AcqRel);
+            if freed == 0 {
+                return Err(NoRoom::Full { events: events as usize, bytes: held as usize });
+            }
+            // Never below what is still held: whatever was given back was taken before.
+            word = self.taken.0.fetch_sub(freed, Ordering::AcqRel) - freed;
         }
+    }
+
+    /// The event of this permit is decided.
+    pub(crate) fn give_back(&self, permit: Permit) {
+        self.freed.0.fetch_add((1 << BYTE_BITS) + permit.bytes, Ordering::AcqRel);
     }
 
     /// From now on nothing can be taken.
     pub(crate) fn close(&self) {
-        self.word.fetch_or(CLOSED, Ordering::AcqRel);
+        self.taken.0.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
-    /// Events that were taken and not yet decided.
+    /// Events that were taken and not yet decided; exact when nothing is taken meanwhile, as after [`Budget::close`].
     pub(crate) fn events(&self) -> usize {
-        parts(self.word.load(Ordering::Acquire)).0 as usize
+        self.held().0 as usize
     }
 
     /// Bytes of these events.
     pub(crate) fn bytes(&self) -> usize {
-        parts(self.word.load(Ordering::Acquire)).1 as usize
+        self.held().1 as usize
+    }
+
+    fn held(&self) -> (u64, u64) {
+        // In this order: what is moved from one word to the other in between counts as held, and not twice as given back.
+        let (taken, freed) = (parts(self.taken.0.load(Ordering::Acquire)), parts(self.freed.0.load(Ordering::Acquire)));
+        // What is taken and given back in between is in the second word alone.
+        (taken.0.saturating_sub(freed.0), taken.1.saturating_sub(freed.1))
     }
 }
 
@@ -122,18 +149,17 @@ fn parts(word: u64) -> (u64, u64) {
     ((word & !CLOSED) >> BYTE_BITS, word & BYTE_MASK)
 }
 
-/// Room for one event; dropping it gives the room back.
+/// Room for one event, until it is handed to [`Budget::give_back`].
 #[derive(Debug)]
+#[must_use = "the room is lost unless it is given back"]
 pub(crate) struct Permit {
-    budget: Arc<Budget>,
     bytes: u64,
 }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.budget.word.fetch_sub((1 << BYTE_BITS) + self.bytes, Ordering::AcqRel);
-    }
-}
+/// A value that shares its cache line, and the one that is fetched with it, with no other.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct OwnLine<T>(pub(crate) T);
 
 #[cfg(test)]
 mod tests {
@@ -154,9 +180,10 @@ mod tests {
             }
             assert_eq!(held.len(), most, "{priority:?}");
         }
-        held.clear();
+        held.drain(..).for_each(|permit| budget.give_back(permit));
         for (priority, most) in [(Priority::BestEffort, 500), (Priority::Standard, 900), (Priority::Critical, 1_000)] {
-            assert!(budget.take(most + 1, priority).is_err() && budget.take(most, priority).is_ok(), "{priority:?}");
+            assert!(budget.take(most + 1, priority).is_err(), "{priority:?}");
+            budget.give_back(budget.take(most, priority).unwrap());
         }
         // A small queue has room for one of each kind.
         assert!(Budget::new(1, 1_000, Lanes::default()).take(1, Priority::BestEffort).is_ok());
@@ -170,9 +197,10 @@ mod tests {
         let second = budget.take(40, Priority::Standard).unwrap();
         let third = budget.take(0, Priority::Standard).unwrap();
         assert_eq!(budget.take(0, Priority::Standard).unwrap_err(), NoRoom::Full { events: 3, bytes: 100 });
-        drop(second);
+        budget.give_back(second);
         assert_eq!((budget.events(), budget.bytes()), (2, 60));
-        drop((first, third));
+        budget.give_back(first);
+        budget.give_back(third);
         assert_eq!((budget.events(), budget.bytes()), (0, 0));
     }
 
@@ -183,7 +211,7 @@ mod tests {
         budget.close();
         assert_eq!(budget.take(1, Priority::Standard).unwrap_err(), NoRoom::Closed);
         assert_eq!(budget.events(), 1);
-        drop(held);
+        budget.give_back(held);
         assert_eq!((budget.events(), budget.bytes()), (0, 0));
         assert_eq!(budget.take(1, Priority::Standard).unwrap_err(), NoRoom::Closed);
     }
@@ -197,7 +225,7 @@ mod tests {
                     for round in 0..20_000 {
                         let permit = budget.take(100 + round % 7, Priority::Standard);
                         assert!(budget.events() <= 50 && budget.bytes() <= 5_000);
-                        drop(permit);
+                        budget.give_back(permit);
                     }
                 });
             }

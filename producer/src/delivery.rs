@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::Drain;
-use crate::budget::{Budget, Permit};
+use crate::budget::{Budget, OwnLine, Permit};
 use crate::error::{DeliveryFailure, FailReason};
 use crate::oauth::{self, TokenFile};
 use crate::stats::Counters;
@@ -108,7 +108,7 @@ pub(crate) struct Shared {
     has_spill: bool,
     returned: Mutex<Vec<Returned>>,
     /// Events that went to librdkafka straight from the queue and are neither decided nor returned.
-    pub(crate) direct: AtomicUsize,
+    pub(crate) direct: OwnLine<AtomicUsize>,
 }
 
 /// An event that Kafka did not take, with everything that is needed to send it again.
@@ -165,14 +165,14 @@ impl Shared {
             spill_log: EveryTenSeconds::new(),
             has_spill,
             returned: Mutex::new(Vec::new()),
-            direct: AtomicUsize::new(0),
+            direct: OwnLine::default(),
         }
     }
 
     fn give_back(&self, returned: Returned) {
         self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(returned);
         // Behind the push: whoever sees no direct event any more sees all that were returned.
-        self.direct.fetch_sub(1, Ordering::AcqRel);
+        self.direct.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -245,9 +245,11 @@ impl InFlight {
         }
         let InFlight { ack, permit, generation, is_direct, drain, .. } = self;
         // The room first: whoever hears of the outcome may hand in the next event at once.
-        drop(permit);
+        if let Some(permit) = permit {
+            shared.budget.give_back(permit);
+        }
         if is_direct {
-            shared.direct.fetch_sub(1, Ordering::AcqRel);
+            shared.direct.0.fetch_sub(1, Ordering::AcqRel);
         }
         if let Some(drain) = drain {
             match &outcome {

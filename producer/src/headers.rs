@@ -13,7 +13,7 @@
 
 use std::fmt::Write;
 
-use auditstream_schemas::AuditEvent;
+use auditstream_schemas::{AuditEvent, Timestamp};
 use rdkafka::message::{Header, OwnedHeaders};
 use uuid::Uuid;
 
@@ -65,32 +65,28 @@ impl std::fmt::Display for TraceParent {
 #[cfg(feature = "outbox")]
 pub(crate) fn source(event: &AuditEvent) -> String {
     let mut source = String::new();
-    for part in [&event.environment, &event.service] {
-        source.push('/');
-        push_percent_encoded(&mut source, part);
-    }
+    push_source(&mut source, event);
     source
 }
 
-/// Makes the headers; keeps its buffers between events.
+fn push_source(out: &mut String, event: &AuditEvent) {
+    for part in [&event.environment, &event.service] {
+        out.push('/');
+        push_percent_encoded(out, part);
+    }
+}
+
+/// Makes the headers; keeps its texts between events: most come from one service on one day.
 #[derive(Debug, Default)]
 pub(crate) struct HeaderWriter {
-    source: String,
-    time: String,
+    source: Source,
+    time: Time,
 }
 
 impl HeaderWriter {
     /// The values of `ce_source` and `ce_time`.
     pub(crate) fn texts(&mut self, event: &AuditEvent) -> (&str, &str) {
-        self.source.clear();
-        for part in [&event.environment, &event.service] {
-            self.source.push('/');
-            push_percent_encoded(&mut self.source, part);
-        }
-        self.time.clear();
-        // Writing to a String can't fail.
-        let _ = write!(self.time, "{}", event.occurred_at);
-        (&self.source, &self.time)
+        (self.source.of(event), self.time.of(event.occurred_at))
     }
 
     pub(crate) fn headers(&mut self, event: &AuditEvent, traceparent: Option<&TraceParent>) -> OwnedHeaders {
@@ -106,7 +102,7 @@ impl HeaderWriter {
 pub(crate) fn stored_headers(id: &Uuid, source: &str, time: &str, traceparent: Option<&str>) -> OwnedHeaders {
     let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
     let id: &str = id.hyphenated().encode_lower(&mut buffer);
-    let headers = OwnedHeaders::new_with_capacity(7)
+    let headers = OwnedHeaders::new_with_capacity(6 + usize::from(traceparent.is_some()))
         .insert(text("ce_specversion", "1.0"))
         .insert(text("ce_id", id))
         .insert(text("ce_type", CE_TYPE))
@@ -116,6 +112,73 @@ pub(crate) fn stored_headers(id: &Uuid, source: &str, time: &str, traceparent: O
     match traceparent {
         Some(traceparent) => headers.insert(text("traceparent", traceparent)),
         None => headers,
+    }
+}
+
+/// The last event's `ce_source`.
+#[derive(Debug, Default)]
+struct Source {
+    environment: String,
+    service: String,
+    text: String,
+}
+
+impl Source {
+    fn of(&mut self, event: &AuditEvent) -> &str {
+        if self.text.is_empty() || self.service != event.service || self.environment != event.environment {
+            self.environment.clone_from(&event.environment);
+            self.service.clone_from(&event.service);
+            self.text.clear();
+            push_source(&mut self.text, event);
+        }
+        &self.text
+    }
+}
+
+/// The last event's `ce_time`: the text of [`Timestamp`], whose date is the same for a whole day.
+#[derive(Debug, Default)]
+struct Time {
+    text: String,
+    /// The day since 1970 whose date, with the `T`, is the first [`Self::DATE`] bytes of the text.
+    day: Option<i64>,
+}
+
+impl Time {
+    const DATE: usize = "2026-01-31T".len();
+    const DAY_MICROS: i64 = 86_400_000_000;
+
+    fn of(&mut self, at: Timestamp) -> &str {
+        let day = at.as_micros().div_euclid(Self::DAY_MICROS);
+        if self.day == Some(day) {
+            self.text.truncate(Self::DATE);
+            self.push_clock(at.as_micros().rem_euclid(Self::DAY_MICROS) as u64);
+        } else {
+            self.text.clear();
+            // Writing to a String can't fail.
+            let _ = write!(self.text, "{at}");
+            // Years before 0 and after 9999 have another form.
+            self.day = (self.text.as_bytes().get(Self::DATE - 1) == Some(&b'T')).then_some(day);
+        }
+        &self.text
+    }
+
+    /// `09:30:00.125Z`: as few decimals as say it exactly.
+    fn push_clock(&mut self, micros: u64) {
+        let (seconds, mut fraction) = (micros / 1_000_000, micros % 1_000_000);
+        let digit = |number: u64| char::from(b'0' + (number % 10) as u8);
+        for (number, end) in [(seconds / 3_600, ":"), (seconds / 60 % 60, ":"), (seconds % 60, "")] {
+            self.text.push(digit(number / 10));
+            self.text.push(digit(number));
+            self.text.push_str(end);
+        }
+        if fraction > 0 {
+            self.text.push('.');
+        }
+        while fraction > 0 {
+            self.text.push(digit(fraction / 100_000));
+            fraction = fraction % 100_000 * 10;
+        }
+        self.text.push('Z');
     }
 }
 
@@ -181,8 +244,39 @@ mod tests {
             let taken: usize = found.iter().map(|(k, v)| k.len() + v.len() + 4).sum();
             assert!(taken + 13 + 55 <= FIXED_BYTES + event.service.len() * 3 + event.environment.len() * 3, "{taken}");
         }
+        let mut other = event.clone();
+        other.service = "shop".to_owned();
+        for (event, source) in
+            [(&event, "/default/%C3%BCber%2Fshop"), (&other, "/default/shop"), (&other, "/default/shop")]
+        {
+            let headers = writer.headers(event, None);
+            assert_eq!(headers.get(3).value, Some(source.as_bytes()));
+        }
         let traced = TraceParent::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         let headers = writer.headers(&event, traced.as_ref());
         assert_eq!(headers.get(6).key, "traceparent");
+    }
+
+    #[test]
+    fn the_time_is_written_as_the_timestamp_writes_itself() {
+        let mut time = Time::default();
+        let mut check = |micros: i64| {
+            let at = Timestamp::from_micros(micros);
+            assert_eq!(time.of(at), at.to_string());
+        };
+        let day = Time::DAY_MICROS;
+        // Around midnight, with and without decimals, in the order in which a cached date would be wrong.
+        for start in [0, day, -day, -1, 1_769_860_800_000_000, Timestamp::MIN_STORABLE.as_micros(), day - 1_000_000] {
+            for step in [0, 1, 10, 100_000, 120_000, 999_999, 1_000_000, 59_999_999, 3_600_000_000, day - 1, day, 0] {
+                check(start + step);
+                check(start - step);
+            }
+        }
+        for extreme in [i64::MIN, i64::MAX, i64::MIN, Timestamp::MAX_STORABLE.as_micros(), i64::MAX, i64::MAX - 1] {
+            check(extreme);
+        }
+        for number in 0..100_000_i64 {
+            check(number * 86_413_111_337 % (400 * 366 * day) + number);
+        }
     }
 }

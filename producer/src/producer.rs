@@ -262,11 +262,13 @@ impl Handle {
     }
 
     fn enqueue(&self, event: AuditEvent, options: RecordOptions, ack: Option<Arc<Ack>>) -> Result<(), Rejected> {
-        if let Err(error) = event.validate() {
-            return Err(self.reject(event, RejectReason::Invalid(error)));
-        }
+        let body = match event.checked_len() {
+            Ok(body) => body,
+            Err(error) => return Err(self.reject(event, RejectReason::Invalid(error))),
+        };
         let context = ForEvent::current();
-        let size = Size::of(&event, self.producer_id_len).plus(context.as_ref().map_or(0, ForEvent::bytes));
+        let size =
+            Size::with_body(&event, body, self.producer_id_len).plus(context.as_ref().map_or(0, ForEvent::bytes));
         if size.message > self.message_limit {
             let reason = RejectReason::TooLarge { bytes: size.message, limit: self.message_limit };
             return Err(self.reject(event, reason));
@@ -288,6 +290,7 @@ impl Handle {
             Err(mpsc::SendError(Message::Event(queued))) => {
                 // The thread is gone; it gave up waiting for this very call.
                 self.shared.counters.not_submitted();
+                self.shared.budget.give_back(queued.permit);
                 Err(self.reject(queued.event, RejectReason::ShutDown))
             }
             _ => Ok(()),

@@ -114,6 +114,7 @@ struct State {
     flushes: VecDeque<Flush>,
     closes: Vec<Wait>,
     payload: Vec<u8>,
+    key: String,
     headers: HeaderWriter,
 }
 
@@ -186,7 +187,9 @@ impl Sender {
         }
         state.payload.clear();
         encode(&event, self.framing, &mut state.payload);
-        let key = event.key();
+        let mut key = std::mem::take(&mut state.key);
+        key.clear();
+        event.push_key(&mut key);
         let in_flight = Box::new(InFlight {
             event_id: event.event_id,
             number: self.number,
@@ -198,7 +201,9 @@ impl Sender {
         });
         self.number += 1;
         if !self.is_spilling() {
-            return self.produce(in_flight, &event, &key, traceparent.as_ref(), state);
+            self.produce(in_flight, &event, &key, traceparent.as_ref(), state);
+            state.key = key;
+            return;
         }
         let (source, time) = state.headers.texts(&event);
         let traceparent = traceparent.as_ref().map(TraceParent::to_string);
@@ -216,7 +221,7 @@ impl Sender {
         state: &mut State,
     ) {
         in_flight.is_direct = true;
-        self.shared.direct.fetch_add(1, Ordering::AcqRel);
+        self.shared.direct.0.fetch_add(1, Ordering::AcqRel);
         let topic = std::mem::take(&mut self.topic);
         let mut record = BaseRecord::with_opaque_to(&topic, in_flight)
             .key(key)

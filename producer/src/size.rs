@@ -23,7 +23,11 @@ pub(crate) struct Size {
 impl Size {
     /// `producer_id` is the length of the id that will be written into an event that has none.
     pub(crate) fn of(event: &AuditEvent, producer_id: usize) -> Size {
-        let body = encoded_len(event);
+        Size::with_body(event, encoded_len(event), producer_id)
+    }
+
+    /// The same for whoever knows the length of the encoded event, without its frame.
+    pub(crate) fn with_body(event: &AuditEvent, body: usize, producer_id: usize) -> Size {
         let key = event.tenant_id.len() + event.entity_type.len() + event.entity_id.len();
         let source = event.service.len() + event.environment.len();
         // Percent-encoding makes three bytes of one in the key and in ce_source.

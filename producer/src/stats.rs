@@ -2,14 +2,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, OwnLine};
 use crate::error::{FailReason, RejectReason};
 
 /// Counted since the producer was made.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    submitted: AtomicU64,
-    acked: AtomicU64,
+    /// Counted by the threads that record.
+    submitted: OwnLine<AtomicU64>,
+    /// Counted by the thread that hears the acknowledgements.
+    acked: OwnLine<AtomicU64>,
     spilled: AtomicU64,
     drained: AtomicU64,
     spill_events: AtomicU64,
@@ -26,21 +28,21 @@ pub(crate) struct Counters {
 
 impl Counters {
     pub(crate) fn submitted(&self) {
-        self.submitted.fetch_add(1, Ordering::Relaxed);
+        self.submitted.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes one [`Counters::submitted`] back.
     pub(crate) fn not_submitted(&self) {
-        self.submitted.fetch_sub(1, Ordering::Relaxed);
+        self.submitted.0.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn acked(&self) {
-        self.acked.fetch_add(1, Ordering::Relaxed);
+        self.acked.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Acknowledged so far, in whichever way they came.
     pub(crate) fn acknowledged(&self) -> u64 {
-        self.acked.load(Ordering::Relaxed)
+        self.acked.0.load(Ordering::Relaxed)
     }
 
     pub(crate) fn spilled(&self) {
@@ -98,8 +100,8 @@ impl Counters {
 
     pub(crate) fn stats(&self, budget: &Budget) -> Stats {
         Stats {
-            submitted: self.submitted.load(Ordering::Relaxed),
-            acked: self.acked.load(Ordering::Relaxed),
+            submitted: self.submitted.0.load(Ordering::Relaxed),
+            acked: self.acked.0.load(Ordering::Relaxed),
             spilled: self.spilled.load(Ordering::Relaxed),
             drained: self.drained.load(Ordering::Relaxed),
             spill_events: self.spill_events.load(Ordering::Relaxed),
@@ -122,8 +124,8 @@ impl Counters {
     pub(crate) fn report(&self, budget: &Budget, complete: bool) -> Report {
         Report {
             complete,
-            submitted: self.submitted.load(Ordering::Relaxed),
-            acked: self.acked.load(Ordering::Relaxed),
+            submitted: self.submitted.0.load(Ordering::Relaxed),
+            acked: self.acked.0.load(Ordering::Relaxed),
             spilled: self.spill_events.load(Ordering::Relaxed),
             failed: self.failures(),
             outstanding: budget.events() as u64,

@@ -261,21 +261,31 @@ impl AuditEvent {
     ///
     /// `%` and `/` inside a part are percent-encoded (`%25`, `%2F`).
     pub fn key(&self) -> String {
+        let mut key = String::new();
+        self.push_key(&mut key);
+        key
+    }
+
+    /// The same, at the end of `out`.
+    pub fn push_key(&self, out: &mut String) {
         let parts = [&self.tenant_id, &self.entity_type, &self.entity_id];
-        let mut key = String::with_capacity(parts.iter().map(|p| p.len()).sum::<usize>() + 2);
+        out.reserve(parts.iter().map(|part| part.len()).sum::<usize>() + 2);
         for (i, part) in parts.into_iter().enumerate() {
             if i > 0 {
-                key.push('/');
+                out.push('/');
+            }
+            if !part.bytes().any(|byte| matches!(byte, b'%' | b'/')) {
+                out.push_str(part);
+                continue;
             }
             for c in part.chars() {
                 match c {
-                    '%' => key.push_str("%25"),
-                    '/' => key.push_str("%2F"),
-                    c => key.push(c),
+                    '%' => out.push_str("%25"),
+                    '/' => out.push_str("%2F"),
+                    c => out.push(c),
                 }
             }
         }
-        key
     }
 }
 

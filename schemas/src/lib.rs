@@ -21,6 +21,7 @@ mod framing;
 mod guard;
 mod hash;
 mod json;
+mod json_scan;
 mod json_text;
 mod nearest;
 #[cfg(feature = "registry")]

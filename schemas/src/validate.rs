@@ -5,10 +5,9 @@
 
 use std::fmt;
 
-use serde::de::IgnoredAny;
-
 use crate::encode::encoded_len;
 use crate::event::{AuditEvent, Timestamp};
+use crate::json_scan::is_json;
 
 /// Limits on an event's parts, in bytes of UTF-8 unless said otherwise.
 pub mod limits {
@@ -87,6 +86,14 @@ impl AuditEvent {
     /// # Errors
     /// Every problem, in field order.
     pub fn validate(&self) -> Result<(), EventError> {
+        self.checked_len().map(|_| ())
+    }
+
+    /// The same, and what [`encoded_len`] answers, which the check needs anyway.
+    ///
+    /// # Errors
+    /// Every problem, in field order.
+    pub fn checked_len(&self) -> Result<usize, EventError> {
         let mut check = Check::default();
         check.time("occurred_at", self.occurred_at);
         check.required("tenant_id", &self.tenant_id, limits::ID_BYTES);
@@ -112,8 +119,8 @@ impl AuditEvent {
         check.optional("http_path", &self.http_path, limits::PATH_BYTES);
         check.details(&self.details);
         check.at_most("producer.id", &self.producer.id, limits::ID_BYTES);
-        check.whole(self);
-        if check.problems.is_empty() { Ok(()) } else { Err(EventError { problems: check.problems }) }
+        let len = check.whole(self);
+        if check.problems.is_empty() { Ok(len) } else { Err(EventError { problems: check.problems }) }
     }
 }
 
@@ -195,22 +202,18 @@ impl Check {
         }
     }
 
-    fn whole(&mut self, event: &AuditEvent) {
+    fn whole(&mut self, event: &AuditEvent) -> usize {
         let len = encoded_len(event);
         if self.problems.is_empty() && len > limits::ENCODED_BYTES {
             let expected = format!("at most {} bytes; shorten details or changes", limits::ENCODED_BYTES);
             self.add("", format!("{len} encoded bytes"), expected);
         }
+        len
     }
 }
 
 fn text_kind(value: &str) -> String {
     if value.is_empty() { "an empty string".to_owned() } else { format!("a string of {} bytes", value.len()) }
-}
-
-/// Whether the text is one JSON value. Takes no memory and no stack by depth: serde_json skips ignored values in a loop.
-fn is_json(text: &str) -> bool {
-    serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
 /// The kind of a JSON text, told from its first byte: the text is known to be JSON.

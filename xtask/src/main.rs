@@ -25,7 +25,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure, in turns on one machine.
+    /// Measure on real servers, and compare with what the figures should be.
     #[command(subcommand)]
     Bench(bench::Bench),
     /// Everything in one go, on real servers: real and generated events, five questions, the figures, the proof.

@@ -167,7 +167,9 @@ fn a_damaged_spill_costs_what_is_damaged() {
     let dumped: HashSet<Uuid> = dump
         .stdout
         .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["event_id"].as_str().unwrap().parse().unwrap())
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["event_id"].as_str().unwrap().parse().unwrap()
+        })
         .collect();
     assert_eq!(dumped, inputs);
 

@@ -76,7 +76,7 @@ impl Sender {
     pub(crate) fn tend(&mut self) {
         let Some(mut spill) = self.spill.take() else { return };
         let now = Instant::now();
-        let direct = self.shared.direct.load(Ordering::Acquire);
+        let direct = self.shared.direct.0.load(Ordering::Acquire);
         let stuck = spill.is_stuck(self.shared.counters.acknowledged(), direct > 0, now);
         let returned = self.shared.has_returned();
         if !spill.on {
@@ -95,7 +95,7 @@ impl Sender {
             self.write(&mut spill, now);
             self.drain(&mut spill, now);
             let idle = spill.file.events() == 0 && spill.gathered.is_empty() && spill.draining.is_empty();
-            if idle && self.shared.direct.load(Ordering::Acquire) == 0 && !self.shared.has_returned() {
+            if idle && self.shared.direct.0.load(Ordering::Acquire) == 0 && !self.shared.has_returned() {
                 tracing::info!("the spill is drained: events go to Kafka directly");
                 spill.on = false;
             }
@@ -121,10 +121,10 @@ impl Sender {
         self.client.context().renew();
         self.client.purge(PurgeConfig::default().queue().inflight());
         let until = Instant::now() + PURGE;
-        while self.shared.direct.load(Ordering::Acquire) > 0 && Instant::now() < until {
+        while self.shared.direct.0.load(Ordering::Acquire) > 0 && Instant::now() < until {
             thread::park_timeout(Duration::from_millis(1));
         }
-        if self.shared.direct.load(Ordering::Acquire) > 0 {
+        if self.shared.direct.0.load(Ordering::Acquire) > 0 {
             // In order or not at all: the next look finds the rest.
             return;
         }
@@ -223,7 +223,7 @@ impl Sender {
         }
         let may = spill.kafka.is_over(now) && spill.disk.is_over(now);
         // What librdkafka still has of its own came first.
-        let in_order = self.shared.direct.load(Ordering::Acquire) == 0 && !self.shared.has_returned();
+        let in_order = self.shared.direct.0.load(Ordering::Acquire) == 0 && !self.shared.has_returned();
         if !may || !in_order || spill.draining.len() >= READS || spill.file.events() == 0 {
             return;
         }

@@ -5,6 +5,7 @@ mod freshness;
 mod history;
 mod orders;
 mod poison;
+mod producer;
 mod questions;
 mod run;
 mod screen;
@@ -43,10 +44,12 @@ enum Command {
     Bench(throughput::BenchArgs),
     /// The order service with no audit, with an INSERT into its own database, and with auditstream, in turns: what a request takes.
     Orders(orders::Args),
+    /// Measure the producer library (`cargo xtask bench producer`).
+    Producer(producer::Args),
 }
 
 /// What every part needs.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct Common {
     /// Name of the stack.
     #[arg(long, default_value = "local")]
@@ -117,6 +120,7 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     });
+    producer::resume_kafka();
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
 }
@@ -128,5 +132,9 @@ async fn work(command: Command) -> Result<ExitCode> {
         Command::Load(args) => Box::pin(throughput::only_load(&args, &screen)).await.map(|()| ExitCode::SUCCESS),
         Command::Orders(args) => Box::pin(orders::bench(&args, &screen)).await.map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => Box::pin(throughput::bench(&args, &screen)).await.map(|()| ExitCode::SUCCESS),
+        Command::Producer(args) => {
+            let done = tokio::task::spawn_blocking(move || producer::run(&args)).await;
+            done.context("a thread ended badly")?.map(|()| ExitCode::SUCCESS)
+        }
     }
 }

@@ -1,13 +1,16 @@
 //! Tables, topics and workers, all by the public `auditstream` program.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use auditstream_bench::target::Target;
 use auditstream_bench::worker::Worker;
 use auditstream_stack::Role;
 
 use crate::run::Demo;
+use crate::screen::Screen;
 
 /// How long two workers may take to share the partitions.
 const JOIN: Duration = Duration::from_secs(30);
@@ -20,15 +23,26 @@ pub(crate) async fn tables_and_topics(demo: &Demo<'_>) -> Result<()> {
 
 /// Runs `auditstream` as administrator, and shows the command and what it says.
 async fn auditstream(demo: &Demo<'_>, args: &[&str]) -> Result<()> {
+    auditstream_with(demo.screen, &demo.target, &demo.program, args, &[]).await
+}
+
+/// The same with environment variables, without a demo.
+pub(crate) async fn auditstream_with(
+    screen: &Screen,
+    target: &Target,
+    program: &Path,
+    args: &[&str],
+    env: &[(&str, &str)],
+) -> Result<()> {
     let command = args.join(" ");
-    demo.screen.say(&format!("  $ auditstream {command}"));
-    let mut child = auditstream_stack::bound(&demo.program)?;
-    child.args(args).arg("--config").arg(demo.target.config(Role::Admin)).stdin(Stdio::null());
+    screen.say(&format!("  $ auditstream {command}"));
+    let mut child = auditstream_stack::bound(program)?;
+    child.args(args).arg("--config").arg(target.config(Role::Admin)).envs(env.iter().copied()).stdin(Stdio::null());
     let mut child = tokio::process::Command::from(child);
-    let output = demo.screen.bar("at work", 0).during(|| 0, child.kill_on_drop(true).output()).await;
+    let output = screen.bar("at work", 0).during(|| 0, child.kill_on_drop(true).output()).await;
     let output = output.with_context(|| format!("auditstream {command} can't be started"))?;
     for line in String::from_utf8_lossy(&output.stdout).lines() {
-        demo.screen.say(&format!("    {line}"));
+        screen.say(&format!("    {line}"));
     }
     if !output.status.success() {
         bail!(
