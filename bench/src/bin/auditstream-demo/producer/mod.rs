@@ -10,6 +10,7 @@ mod path;
 mod record;
 mod relay;
 mod report;
+mod spill;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -78,6 +79,8 @@ enum Scenario {
     Burst,
     /// From `record` to Kafka's acknowledgement, as fast as it goes.
     Path,
+    /// To disk while Kafka is away, and from there to Kafka.
+    Spill,
     /// An outbox in PostgreSQL, emptied by `auditstream relay`.
     Relay,
     /// Memory with a full queue while Kafka is away.
@@ -85,7 +88,7 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 5] = [Self::Record, Self::Burst, Self::Path, Self::Relay, Self::Memory];
+    const ALL: [Self; 6] = [Self::Record, Self::Burst, Self::Path, Self::Spill, Self::Relay, Self::Memory];
 }
 
 impl std::fmt::Display for Scenario {
@@ -94,6 +97,7 @@ impl std::fmt::Display for Scenario {
             Self::Record => "record",
             Self::Burst => "burst",
             Self::Path => "path",
+            Self::Spill => "spill",
             Self::Relay => "relay",
             Self::Memory => "memory",
         })
@@ -193,6 +197,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if chosen(Scenario::Path) {
         path::acknowledged(&bench, &mut report)?;
+    }
+    if chosen(Scenario::Spill) {
+        spill::in_and_out(&bench, &mut report)?;
     }
     if chosen(Scenario::Relay) {
         runtime.block_on(relay::from_postgres(&bench, &mut report))?;

@@ -60,13 +60,7 @@ fn once(bench: &Bench<'_>, producer: &Producer, events: u64) -> Result<Run> {
     let kafka = bench.target.state().kafka_pid.context("Kafka is not running")?;
     let kafka_cpu = || usage(kafka).map(|usage| usage.cpu).context("Kafka is gone");
     let (kafka_before, cpu_before, begun) = (kafka_cpu()?, clock::process_cpu()?, Instant::now());
-    let (source, offered) = (&bench.events, bench.args.offered);
-    let making = thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..THREADS).map(|lane| scope.spawn(move || hand_in(source, producer, lane, (events, offered)))).collect();
-        let making = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread ended badly")));
-        making.sum::<Result<Duration>>()
-    })?;
+    let making = hand_in_all(bench, producer, events)?;
     wait_acknowledged(producer)?;
     let took = begun.elapsed();
     let per_million = |cpu: Duration| cpu.as_secs_f64() * 1e6 / events as f64;
@@ -75,6 +69,17 @@ fn once(bench: &Bench<'_>, producer: &Producer, events: u64) -> Result<Run> {
         process: per_million((clock::process_cpu()? - cpu_before).saturating_sub(making)),
         making: per_million(making),
         kafka: per_million(kafka_cpu()?.saturating_sub(kafka_before)),
+    })
+}
+
+/// Hands in all events, from [`THREADS`] threads; answers the CPU time that making them took.
+pub(super) fn hand_in_all(bench: &Bench<'_>, producer: &Producer, events: u64) -> Result<Duration> {
+    let (source, offered) = (&bench.events, bench.args.offered);
+    thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..THREADS).map(|lane| scope.spawn(move || hand_in(source, producer, lane, (events, offered)))).collect();
+        let making = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread ended badly")));
+        making.sum()
     })
 }
 
