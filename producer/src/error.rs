@@ -178,6 +178,19 @@ pub enum DeliveryError {
     Late,
 }
 
+/// An error with its causes, for the log.
+#[cfg(any(feature = "relay", feature = "spill"))]
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

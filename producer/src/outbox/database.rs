@@ -6,6 +6,9 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 
+#[cfg(feature = "relay")]
+pub(crate) use crate::error::chain;
+
 /// Connections of one relay: rows, leases, and what a person asks beside them.
 const CONNECTIONS: u32 = 4;
 /// How long one connection may take to come about.
@@ -340,17 +343,4 @@ pub(crate) fn list(numbers: &[i64]) -> String {
         out.push_str(&number.to_string());
     }
     out
-}
-
-/// An error with its causes, for the log.
-#[cfg(feature = "relay")]
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -13,7 +13,7 @@ use super::file::Chunk;
 use super::state::{Draining, Gathered};
 use super::{Drain, Spill, SpillConfig, SpillError};
 use crate::delivery::{InFlight, Outcome, Returned};
-use crate::error::{DeliveryFailure, FailReason};
+use crate::error::{DeliveryFailure, FailReason, chain};
 use crate::headers::stored_headers;
 use crate::sender::{Encoded, Sender};
 
@@ -289,16 +289,4 @@ impl Sender {
         }
         spill.disk.failed(now);
     }
-}
-
-/// An error with its causes, for the log.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

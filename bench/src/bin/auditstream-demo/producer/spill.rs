@@ -24,7 +24,9 @@ struct Run {
 }
 
 pub(super) fn in_and_out(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
-    bench.screen.say(&format!("\nThe spill, {} events a run: to disk, and from there to Kafka", thousands(bench.args.events)));
+    bench
+        .screen
+        .say(&format!("\nThe spill, {} events a run: to disk, and from there to Kafka", thousands(bench.args.events)));
     let runs = bench.repeat("run", || {
         let run = once(bench)?;
         let line = format!(
