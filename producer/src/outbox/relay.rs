@@ -30,6 +30,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::config::RelayConfig;
 use super::database::{Database, DatabaseError, chain};
+use super::faults::{Point, crash_point};
 use super::http::{self, Health};
 use super::lease::Leases;
 use super::metrics::Metrics;
@@ -248,12 +249,14 @@ impl Relay {
             self.look().await?;
         }
         self.rows.wake_delayed().await?;
+        crash_point(Point::DelayedWoken);
         let began = Instant::now();
         let bound = Bound { rows: self.config.batch_rows, bytes: self.config.batch_bytes };
         let taken = self.rows.take(self.leases.mine(), bound).await?;
         if taken.is_empty() {
             return Ok(Turn::Idle);
         }
+        crash_point(Point::Taken);
         self.metrics.in_flight_rows.set(taken.len() as i64);
         let turn = self.round(&taken, shutdown).await;
         self.metrics.in_flight_rows.set(0);
@@ -299,6 +302,7 @@ impl Relay {
             tracing::warn!(rows = taken.len(), "the drain deadline passed; these rows will be sent again");
             return Turn::Stopped { drained: false };
         };
+        crash_point(Point::Acknowledged);
         let settled = loop {
             match self.settle(taken, &outcomes).await {
                 Ok(not_now) => break Some(not_now),
@@ -315,6 +319,7 @@ impl Relay {
             }
             self.health.turn();
         };
+        crash_point(Point::Settled);
         match (settled, stopping) {
             (None, _) => Turn::Stopped { drained: false },
             (Some(_), Some(_)) => Turn::Stopped { drained: true },
