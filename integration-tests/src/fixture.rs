@@ -326,6 +326,17 @@ impl Fixture {
         Worker::start(command, &name, self.folder.join(format!("{name}.log")))
     }
 
+    /// [`Self::relay`] that dies at the crash points `points`, in the notation of the `fail` crate; see `auditstream_producer::outbox::faults`.
+    #[must_use]
+    pub fn rigged_relay(&self, points: &str, settings: &[(&str, &str)]) -> Worker {
+        let name = format!("relay-{}", self.workers.fetch_add(1, Ordering::Relaxed));
+        let mut command = auditstream_stack::bound(build::with_faults()).expect("the supervisor's executable is built");
+        command.args(["relay", "--config"]).arg(self.config_file());
+        command.env("AUDITSTREAM_OUTBOX__HTTP_LISTEN", "127.0.0.1:0").env("AUDITSTREAM_OUTBOX__RELAY_ID", &name);
+        command.env("FAILPOINTS", points).envs(settings.iter().copied());
+        Worker::start(command, &name, self.folder.join(format!("{name}.log")))
+    }
+
     /// ClickHouse's users, to be changed by a test that has the machine for itself.
     #[must_use]
     pub fn users(&self) -> Users<'_> {

@@ -263,7 +263,8 @@ impl Lane {
         };
         let taken = straight.take(&self.schema).map_err(|source| DecodeFault { writer: self.id, rows, source })?;
         self.straight_bytes = 0;
-        let positions = mem::take(&mut self.straight_positions);
+        // The next batch is alike, and growing means copying.
+        let positions = mem::replace(&mut self.straight_positions, Vec::with_capacity(rows + rows / 8));
         self.sealed.push(Decoded { batch: taken.batch, positions, content_hashes: taken.content_hashes });
         Ok(())
     }

@@ -138,15 +138,17 @@ impl Chunks {
 /// A hash over what makes the rows: each row's content hash, and what that leaves out (producer stamp, position, topic).
 ///
 /// The deduplication token is made from it: two bodies under one token would silently lose the second, so it must not collide even for hostile
-/// input. It reads 70 bytes a row where the body has 450 (0.05 instead of 0.3 CPU-seconds a million events).
+/// input. What is like the row before takes a byte, so that it reads 25 bytes a row where the body has 450.
 struct Identity {
     digest: Sha256,
     pending: Vec<u8>,
+    /// Of the row before: partition, offset, time, epoch, seq.
+    numbers: [i64; 5],
 }
 
 impl Identity {
     fn new(topic: &str) -> Self {
-        let mut identity = Self { digest: Sha256::new(), pending: Vec::with_capacity(2 * SMALL) };
+        let mut identity = Self { digest: Sha256::new(), pending: Vec::with_capacity(2 * SMALL), numbers: [0; 5] };
         identity.text(topic);
         identity
     }
@@ -177,17 +179,36 @@ impl Identity {
         if positions.len() != rows || content.len() != rows {
             return Err(BodyError::Positions { rows, positions: positions.len() });
         }
+        let mut last_id = None;
         for (row, at) in positions.iter().enumerate() {
             self.pending.extend_from_slice(content.value(row));
-            for number in [i64::from(at.partition), at.offset, at.timestamp_ms, epoch.value(row), seq.value(row)] {
-                self.pending.extend_from_slice(&number.to_le_bytes());
+            let numbers = [i64::from(at.partition), at.offset, at.timestamp_ms, epoch.value(row), seq.value(row)];
+            for (number, last) in numbers.into_iter().zip(self.numbers) {
+                self.number(number.wrapping_sub(last));
             }
-            self.text(id.value(row));
+            self.numbers = numbers;
+            let id = id.value(row);
+            let is_another = last_id != Some(id);
+            self.pending.push(u8::from(is_another));
+            if is_another {
+                self.text(id);
+                last_id = Some(id);
+            }
             if self.pending.len() >= SMALL {
                 self.drain();
             }
         }
         Ok(())
+    }
+
+    /// In as few bytes as it takes; where it ends can be seen, so that no two sequences of numbers look alike.
+    fn number(&mut self, number: i64) {
+        let mut rest = ((number << 1) ^ (number >> 63)).cast_unsigned();
+        while rest >= 0x80 {
+            self.pending.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        self.pending.push(rest as u8);
     }
 
     /// With its length, so that no two sequences of texts look alike.

@@ -9,7 +9,7 @@ use crate::report::Report;
 use crate::test::{Programs, target};
 
 /// The modules whose tests make faults.
-const MODULES: [&str; 5] = ["faults::", "crashes::", "outage::", "poison::", "registry::"];
+const MODULES: [&str; 6] = ["faults::", "crashes::", "outage::", "outbox::", "poison::", "registry::"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

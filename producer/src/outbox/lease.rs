@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use super::SHARDS;
 use super::database::{Arg, Database, DatabaseError};
 use super::ddl::Table;
+use super::faults::{Point, crash_point};
 
 /// A dead relay's own line is removed after so many leases.
 const FORGET_AFTER: i64 = 20;
@@ -48,6 +49,7 @@ impl Leases {
             let sql = format!("INSERT INTO {table} (name, owner, expires_at) VALUES (?, ?, {now} + ?)");
             self.database.execute(what, &sql, &[owner.clone(), owner, Arg::Int(self.lease_ms)]).await?;
         }
+        crash_point(Point::LeasesRenewed);
         Ok(())
     }
 
@@ -79,6 +81,7 @@ impl Leases {
                     among(&wanted)
                 );
                 self.database.execute(what, &sql, &[owner, Arg::Int(self.lease_ms)]).await?;
+                crash_point(Point::ShardsTaken);
                 mine = self.owned().await?;
             }
         }

@@ -37,6 +37,8 @@ mod config;
 mod database;
 mod ddl;
 mod failed;
+#[doc(hidden)]
+pub mod faults;
 #[cfg(feature = "relay")]
 mod http;
 #[cfg(feature = "relay")]

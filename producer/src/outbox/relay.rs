@@ -30,6 +30,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::config::RelayConfig;
 use super::database::{Database, DatabaseError, chain};
+use super::faults::{Point, crash_point};
 use super::http::{self, Health};
 use super::lease::Leases;
 use super::metrics::Metrics;
@@ -254,12 +255,14 @@ impl Relay {
             self.look().await?;
         }
         self.rows.wake_delayed().await?;
+        crash_point(Point::DelayedWoken);
         let began = Instant::now();
         let bound = Bound { rows: self.config.batch_rows, bytes: self.config.batch_bytes };
         let taken = self.rows.take(self.leases.mine(), bound).await?;
         if taken.is_empty() {
             return Ok(Turn::Idle);
         }
+        crash_point(Point::Taken);
         self.metrics.in_flight_rows.set(taken.len() as i64);
         let bytes: usize = taken.iter().map(Row::bytes).sum();
         let all = taken.len() < bound.rows && bytes < bound.bytes;
@@ -310,6 +313,7 @@ impl Relay {
             tracing::warn!(rows = taken.len(), "the drain deadline passed; these rows will be sent again");
             return Turn::Stopped { drained: false };
         };
+        crash_point(Point::Acknowledged);
         let settled = loop {
             match self.settle(taken, &outcomes).await {
                 Ok(not_now) => break Some(not_now),
@@ -326,6 +330,7 @@ impl Relay {
             }
             self.health.turn();
         };
+        crash_point(Point::Settled);
         match (settled, stopping) {
             (None, _) => Turn::Stopped { drained: false },
             (Some(_), Some(_)) => Turn::Stopped { drained: true },

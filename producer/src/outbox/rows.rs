@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::config::Sent;
 use super::database::{Arg, Database, DatabaseError, list};
 use super::ddl::Table;
+use super::faults::{Point, crash_point};
 use super::status;
 
 /// Numbers in one statement: short enough that no database minds its text.
@@ -126,6 +127,7 @@ impl Rows {
             let sql = format!("DELETE FROM {table} WHERE seq IN ({})", list(&seqs(chunk)));
             self.database.execute(what, &sql, &[]).await?;
         }
+        crash_point(Point::HalfSettled);
         let payload = if mode == Sent::Mark { "" } else { ", payload = ''" };
         for chunk in keep.chunks(CHUNK) {
             let sql = format!(

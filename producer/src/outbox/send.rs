@@ -12,6 +12,7 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 use tokio::sync::mpsc;
 
+use super::faults::crash_unheard;
 use super::rows::Row;
 use crate::config::Config;
 use crate::error::ProducerError;
@@ -133,6 +134,7 @@ impl Sender {
                 }
             }
         }
+        crash_unheard().await;
         while under_way > 0 {
             let Some((index, outcome)) = self.outcomes.recv().await else { break };
             under_way -= 1;

@@ -1,6 +1,7 @@
 //! Columns that grow by a value a row.
 
 use std::mem;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use arrow_array::types::Int32Type;
@@ -10,13 +11,65 @@ use arrow_schema::ArrowError;
 
 use super::input::{Input, PIECE, Text};
 
+/// Values that are given away as one piece of memory, batch after batch.
+#[derive(Debug)]
+pub(super) struct Values<T> {
+    values: Vec<T>,
+    /// How many values to make room for when the next ones come. Batches are alike, and growing means copying; but not before they come: the memory
+    /// of a batch that was stored meanwhile is used again then, where fresh pages cost more than what is written to them.
+    room: usize,
+}
+
+impl<T> Default for Values<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), room: 0 }
+    }
+}
+
+impl<T> Deref for Values<T> {
+    type Target = Vec<T>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Vec<T> {
+        &self.values
+    }
+}
+
+impl<T> DerefMut for Values<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Vec<T> {
+        &mut self.values
+    }
+}
+
+impl<T> Values<T> {
+    /// Moves the values of `from` behind its own.
+    pub(super) fn append(&mut self, from: &mut Self) {
+        self.make_room();
+        self.values.append(&mut from.values);
+    }
+
+    fn make_room(&mut self) {
+        if self.room > self.values.capacity() {
+            self.values.reserve_exact(self.room - self.values.len());
+        }
+    }
+
+    /// All values.
+    pub(super) fn take(&mut self) -> Vec<T> {
+        let len = self.values.len();
+        self.room = (len + len / 8 + 1).max(self.room - self.room / 8);
+        mem::take(&mut self.values)
+    }
+}
+
 /// Where each value begins and, last, where all end.
 #[derive(Debug)]
-pub(super) struct Offsets(Vec<i32>);
+pub(super) struct Offsets(Values<i32>);
 
 impl Default for Offsets {
     fn default() -> Self {
-        Self(vec![0])
+        Self(Values { values: vec![0], room: 0 })
     }
 }
 
@@ -40,6 +93,7 @@ impl Offsets {
     /// Moves the values of `from` behind its own. A lane is sealed at half of what offsets can say, so nothing saturates.
     pub(super) fn append(&mut self, from: &mut Offsets) {
         let base = self.0.last().copied().unwrap_or(i32::MAX);
+        self.0.make_room();
         self.0.extend(from.0.drain(1..).map(|end| end.saturating_add(base)));
     }
 
@@ -48,22 +102,16 @@ impl Offsets {
     }
 
     pub(super) fn take(&mut self) -> OffsetBuffer<i32> {
-        let offsets = renewed(&mut self.0);
+        let offsets = self.0.take();
         self.0.push(0);
         OffsetBuffer::new(ScalarBuffer::from(offsets))
     }
 }
 
-/// What a column holds, leaving room for as much again: batches are alike, and growing means copying.
-pub(super) fn renewed<T>(column: &mut Vec<T>) -> Vec<T> {
-    let room = column.len() + column.len() / 8 + 1;
-    mem::replace(column, Vec::with_capacity(room))
-}
-
 /// A column of strings.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
-    bytes: Vec<u8>,
+    bytes: Values<u8>,
     offsets: Offsets,
 }
 
@@ -116,7 +164,7 @@ impl Texts {
     }
 
     pub(super) fn take(&mut self) -> Result<ArrayRef, ArrowError> {
-        let bytes = Buffer::from_vec(renewed(&mut self.bytes));
+        let bytes = Buffer::from_vec(self.bytes.take());
         Ok(Arc::new(StringArray::try_new(self.offsets.take(), bytes, None)?))
     }
 }
@@ -124,13 +172,13 @@ impl Texts {
 /// A column of an enum's symbols.
 #[derive(Debug)]
 pub(super) struct Symbols {
-    keys: Vec<i32>,
+    keys: Values<i32>,
     names: Arc<StringArray>,
 }
 
 impl Symbols {
     pub(super) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
-        Self { keys: Vec::new(), names: Arc::new(StringArray::from_iter_values(names)) }
+        Self { keys: Values::default(), names: Arc::new(StringArray::from_iter_values(names)) }
     }
 
     #[inline]
@@ -153,7 +201,7 @@ impl Symbols {
     }
 
     pub(super) fn take(&mut self) -> Result<ArrayRef, ArrowError> {
-        let keys = Int32Array::new(ScalarBuffer::from(renewed(&mut self.keys)), None);
+        let keys = Int32Array::new(ScalarBuffer::from(self.keys.take()), None);
         let names: ArrayRef = Arc::clone(&self.names) as ArrayRef;
         Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, names)?))
     }

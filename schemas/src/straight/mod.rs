@@ -23,7 +23,7 @@ use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, FieldRef, Fields, SchemaRef};
 use uuid::Uuid;
 
-use self::column::{Offsets, Symbols, Texts, renewed};
+use self::column::{Offsets, Symbols, Texts, Values};
 use self::input::Input;
 use crate::event::{ActorKind, Operation, Outcome, Priority, Timestamp};
 use crate::hash::{HASH_BYTES, digest};
@@ -46,8 +46,8 @@ const CHANGE_TEXTS: usize = 3;
 #[derive(Debug)]
 struct Columns {
     rows: usize,
-    event_id: Vec<u8>,
-    occurred_at: Vec<i64>,
+    event_id: Values<u8>,
+    occurred_at: Values<i64>,
     tenant_id: Texts,
     service: Texts,
     environment: Texts,
@@ -69,9 +69,9 @@ struct Columns {
     priority: Symbols,
     details: Texts,
     producer_id: Texts,
-    producer_epoch: Vec<i64>,
-    producer_seq: Vec<i64>,
-    content_hashes: Vec<u8>,
+    producer_epoch: Values<i64>,
+    producer_seq: Values<i64>,
+    content_hashes: Values<u8>,
 }
 
 /// What a lane gives out.
@@ -109,8 +109,8 @@ impl Columns {
         let texts = Texts::default;
         Self {
             rows: 0,
-            event_id: Vec::new(),
-            occurred_at: Vec::new(),
+            event_id: Values::default(),
+            occurred_at: Values::default(),
             tenant_id: texts(),
             service: texts(),
             environment: texts(),
@@ -132,9 +132,9 @@ impl Columns {
             priority: Symbols::new(Priority::ALL.iter().map(|symbol| symbol.as_str())),
             details: texts(),
             producer_id: texts(),
-            producer_epoch: Vec::new(),
-            producer_seq: Vec::new(),
-            content_hashes: Vec::new(),
+            producer_epoch: Values::default(),
+            producer_seq: Values::default(),
+            content_hashes: Values::default(),
         }
     }
 
@@ -222,7 +222,7 @@ impl Columns {
         texts.for_each(|(number, texts)| texts.truncate(if number < CHANGE_TEXTS { changes } else { rows }));
     }
 
-    fn numbers(&mut self) -> [&mut Vec<i64>; 3] {
+    fn numbers(&mut self) -> [&mut Values<i64>; 3] {
         [&mut self.occurred_at, &mut self.producer_epoch, &mut self.producer_seq]
     }
 
@@ -253,9 +253,9 @@ impl Columns {
 
     fn take(&mut self, schema: &SchemaRef) -> Result<Taken, ArrowError> {
         self.rows = 0;
-        let hashes = Buffer::from_vec(renewed(&mut self.content_hashes));
-        let times = TimestampMicrosecondArray::new(ScalarBuffer::from(renewed(&mut self.occurred_at)), None);
-        let event_ids = Buffer::from_vec(renewed(&mut self.event_id));
+        let hashes = Buffer::from_vec(self.content_hashes.take());
+        let times = TimestampMicrosecondArray::new(ScalarBuffer::from(self.occurred_at.take()), None);
+        let event_ids = Buffer::from_vec(self.event_id.take());
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(FixedSizeBinaryArray::try_new(16, event_ids, None)?),
             Arc::new(times.with_timezone("+00:00")),
@@ -282,8 +282,8 @@ impl Columns {
         columns.extend([self.priority.take()?, self.details.take()?]);
         let producer: Vec<ArrayRef> = vec![
             self.producer_id.take()?,
-            Arc::new(Int64Array::new(ScalarBuffer::from(renewed(&mut self.producer_epoch)), None)),
-            Arc::new(Int64Array::new(ScalarBuffer::from(renewed(&mut self.producer_seq)), None)),
+            Arc::new(Int64Array::new(ScalarBuffer::from(self.producer_epoch.take()), None)),
+            Arc::new(Int64Array::new(ScalarBuffer::from(self.producer_seq.take()), None)),
         ];
         columns.push(record_of(schema, "producer", producer)?);
         Ok(Taken {

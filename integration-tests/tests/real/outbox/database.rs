@@ -67,6 +67,17 @@ fn server(kind: Kind) -> String {
     }
 }
 
+async fn sqlite(url: &str) -> sqlx::SqlitePool {
+    let options: sqlx::sqlite::SqliteConnectOptions = url.parse().unwrap();
+    let options = options
+        .create_if_missing(true)
+        .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
+        .synchronous(sqlx::sqlite::SqliteSynchronous::Off)
+        .busy_timeout(std::time::Duration::from_secs(20));
+    // One writer at a time: a service would do the same.
+    sqlx::sqlite::SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap()
+}
+
 impl Outboxed {
     pub(super) fn new(fixture: &Fixture, kind: Kind) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -86,15 +97,8 @@ impl Outboxed {
                 }
                 Kind::Sqlite => {
                     let url = format!("sqlite://{}", fixture.folder().join("service.db").display());
-                    let options: sqlx::sqlite::SqliteConnectOptions = url.parse().unwrap();
-                    let options = options
-                        .create_if_missing(true)
-                        .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
-                        .synchronous(sqlx::sqlite::SqliteSynchronous::Off)
-                        .busy_timeout(std::time::Duration::from_secs(20));
-                    // One writer at a time: a service would do the same.
-                    let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
-                    (url, Pool::Sqlite(pool.connect_with(options).await.unwrap()))
+                    let pool = sqlite(&url).await;
+                    (url, Pool::Sqlite(pool))
                 }
             }
         });
@@ -105,6 +109,14 @@ impl Outboxed {
             assert!(said.contains(&made.table), "{said}");
         }
         made
+    }
+
+    /// Another process's way to the same database.
+    pub(super) fn another_pool(&self) -> Pool {
+        match &self.pool {
+            Pool::Sqlite(_) => Pool::Sqlite(self.runtime.block_on(sqlite(&self.url))),
+            pool => pool.clone(),
+        }
     }
 
     /// Rows for which the condition holds.

@@ -18,16 +18,16 @@ const ENTITIES: usize = 24;
 const WRITERS: usize = 2;
 
 /// Ids by key, in the order of their commits.
-type Recorded = HashMap<String, Vec<String>>;
+pub(super) type Recorded = HashMap<String, Vec<String>>;
 
 /// Services that record without end: transactions of one to eight events, every seventh of them rolled back.
-struct Services {
+pub(super) struct Services {
     stop: Arc<AtomicBool>,
     writers: Vec<JoinHandle<Recorded>>,
 }
 
 impl Services {
-    fn start(fixture: &Fixture, outboxed: &Outboxed) -> Self {
+    pub(super) fn start(fixture: &Fixture, outboxed: &Outboxed) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let writers = (0..WRITERS).map(|writer| {
             let (generator, pool, outbox) =
@@ -66,7 +66,7 @@ impl Services {
         Self { stop, writers }
     }
 
-    fn finish(self, fixture: &Fixture, outboxed: &Outboxed) -> Recorded {
+    pub(super) fn finish(self, fixture: &Fixture, outboxed: &Outboxed) -> Recorded {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Recorded::new();
         for writer in self.writers {
@@ -78,12 +78,12 @@ impl Services {
 }
 
 /// Records on the topic.
-fn on_topic(fixture: &Fixture) -> i64 {
+pub(super) fn on_topic(fixture: &Fixture) -> i64 {
     fixture.kafka().ends(fixture.topic()).iter().map(|(_, end)| end).sum()
 }
 
 /// Waits until so many more records are on the topic.
-fn wait_more(fixture: &Fixture, more: i64, relays: &[&Worker]) {
+pub(super) fn wait_more(fixture: &Fixture, more: i64, relays: &[&Worker]) {
     let goal = on_topic(fixture) + more;
     wait_until("records to be sent", Duration::from_secs(30), || match on_topic(fixture) {
         records if records >= goal => Ok(()),

@@ -3,9 +3,11 @@
 mod bulk;
 mod database;
 mod failed;
+mod keys;
 mod kills;
 mod rate;
 mod recording;
+mod steps;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -23,6 +25,10 @@ fn relay(fixture: &Fixture, outbox: &Outboxed) -> Worker {
 }
 
 fn relay_with(fixture: &Fixture, outbox: &Outboxed, more: &[(&str, &str)]) -> Worker {
+    fixture.relay(&relay_settings(outbox, more))
+}
+
+fn relay_settings<'a>(outbox: &'a Outboxed, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut settings = vec![
         ("AUDITSTREAM_OUTBOX__URL", outbox.url.as_str()),
         ("AUDITSTREAM_OUTBOX__TABLE", outbox.table.as_str()),
@@ -30,7 +36,7 @@ fn relay_with(fixture: &Fixture, outbox: &Outboxed, more: &[(&str, &str)]) -> Wo
         ("AUDITSTREAM_OUTBOX__POLL_INTERVAL_MS", "50"),
     ];
     settings.extend_from_slice(more);
-    fixture.relay(&settings)
+    settings
 }
 
 /// A command on this outbox.
