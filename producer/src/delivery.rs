@@ -267,7 +267,7 @@ impl InFlight {
     }
 
     /// librdkafka did not take it.
-    pub(crate) fn undelivered(self: Box<Self>, error: &KafkaError, shared: &Shared) {
+    pub(crate) fn undelivered(self, error: &KafkaError, shared: &Shared) {
         let failure = failure(error);
         match self.drain.clone() {
             Some(drain) if !is_refusal(error) => drain.failed(failure),

@@ -29,7 +29,7 @@ impl Sender {
         false
     }
 
-    pub(crate) fn to_spill(&mut self, _: Box<InFlight>, _: &Encoded<'_>) {}
+    pub(crate) fn spill_event(&mut self, _: Box<InFlight>, _: &Encoded<'_>) {}
 
     pub(crate) fn tend(&mut self) {}
 

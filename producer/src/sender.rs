@@ -209,7 +209,7 @@ impl Sender {
         let traceparent = traceparent.as_ref().map(TraceParent::to_string);
         let encoded =
             Encoded { priority: event.priority, key: &key, source, time, traceparent, payload: &state.payload };
-        self.to_spill(in_flight, &encoded);
+        self.spill_event(in_flight, &encoded);
     }
 
     fn produce(

@@ -151,7 +151,7 @@ impl Clerk {
     }
 
     /// The next request.
-    pub fn next(&mut self) -> Prepared {
+    pub fn prepare(&mut self) -> Prepared {
         let kind = Kind::drawn(&mut self.random);
         let password = if self.random.percent(10) { "guess" } else { PASSWORD };
         // The last order stays, so that there is one to read.

@@ -146,9 +146,9 @@ impl Compared {
     /// Medians over the rounds, as in [`Mode::ALL`]; of one sort of requests, or of all.
     #[must_use]
     pub fn times(&self, kind: Option<Kind>) -> [Times; 3] {
-        let rounds: Vec<[(f64, f64); 3]> = self.rounds.iter().map(|round| percentiles(round, kind)).collect();
+        let rounds: Vec<Percentiles> = self.rounds.iter().map(|round| percentiles(round, kind)).collect();
         [0, 1, 2].map(|place| {
-            let over = |value: &dyn Fn(&[(f64, f64); 3]) -> f64| median(rounds.iter().map(value).collect());
+            let over = |value: &dyn Fn(&Percentiles) -> f64| median(rounds.iter().map(value).collect());
             Times {
                 p50_ms: over(&|round| round[place].0),
                 p99_ms: over(&|round| round[place].1),
@@ -159,9 +159,12 @@ impl Compared {
     }
 }
 
-/// p50 and p99 of each way in one round, in milliseconds.
+/// p50 and p99 of each way in one round, in milliseconds, as in [`Mode::ALL`].
+pub type Percentiles = [(f64, f64); 3];
+
+/// See [`Percentiles`].
 #[must_use]
-pub fn percentiles(round: &[Vec<Sample>; 3], kind: Option<Kind>) -> [(f64, f64); 3] {
+pub fn percentiles(round: &[Vec<Sample>; 3], kind: Option<Kind>) -> Percentiles {
     [0, 1, 2].map(|place| {
         let of_kind = round[place].iter().filter(|sample| kind.is_none_or(|kind| kind == sample.kind));
         let mut took: Vec<f64> = of_kind.map(|sample| sample.took.as_secs_f64() * 1e3).collect();

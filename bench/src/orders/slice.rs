@@ -59,7 +59,7 @@ pub fn run(clerks: &mut [Clerk], plan: &Plan, stop: &AtomicBool) -> Result<Vec<S
                     }
                     let within = slot.mul_f64(clerk.random().below(1_000) as f64 / 1_000.0);
                     let due = begin + slot * number + within;
-                    let prepared = clerk.next();
+                    let prepared = clerk.prepare();
                     let wait = due.saturating_duration_since(Instant::now());
                     let began = if wait.is_zero() {
                         due

@@ -38,6 +38,10 @@ pub(crate) struct Spill {
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     pub(super) chunk: Chunk,
+    #[expect(
+        clippy::vec_box,
+        reason = "some come boxed out of librdkafka; to unbox them here would move each once more"
+    )]
     pub(super) held: Vec<Box<InFlight>>,
 }
 

@@ -53,7 +53,7 @@ impl Sender {
     }
 
     /// Puts an event behind all others that go to the file.
-    pub(crate) fn to_spill(&mut self, in_flight: Box<InFlight>, encoded: &Encoded<'_>) {
+    pub(crate) fn spill_event(&mut self, in_flight: Box<InFlight>, encoded: &Encoded<'_>) {
         let Some(spill) = &mut self.spill else { return };
         if encoded.priority == Priority::BestEffort && !spill.has_room_to_spare() {
             let detail = "the spill is half full, which is all that BEST_EFFORT events get".to_owned();

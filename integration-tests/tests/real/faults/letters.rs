@@ -63,7 +63,7 @@ fn logs(data: &Path) -> Vec<(PathBuf, u64)> {
 fn a_dead_letter_topic_that_is_full_holds_the_offset() {
     // Of 6 partitions of the source the dead letters make 3, so that these are the larger ones.
     const LETTERS: usize = 60;
-    const VALUE: [u8; 50_000] = [b'x'; 50_000];
+    static VALUE: [u8; 50_000] = [b'x'; 50_000];
     let mut report = FaultReport::new("22 dead-letter topic full");
     let fixture = Fixture::new(Options::own_servers("full-dlq"));
     let (kafka, data) = (fixture.stack().kafka(), fixture.stack().dir().join("kafka"));
