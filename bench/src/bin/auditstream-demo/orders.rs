@@ -157,7 +157,7 @@ async fn load(demo: &Demo<'_>, options: Options, server: Option<Server>) -> Resu
         tokio::task::spawn_blocking(move || (compare::run(&services, &options, &done, &stop), services))
     };
     let (compared, services) =
-        bar.during(|| done.load(Ordering::Relaxed), work).await.context("a thread ended badly")?;
+        bar.during(|| done.load(Ordering::Relaxed).min(total), work).await.context("a thread ended badly")?;
     drop(bar);
     Ok(Loaded { options, compared: compared?, services, _server: server })
 }
