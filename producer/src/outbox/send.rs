@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::faults::crash_unheard;
 use super::rows::Row;
 use crate::config::Config;
+use crate::delivery::is_refusal;
 use crate::error::ProducerError;
 use crate::headers::CE_TYPE;
 use crate::oauth::{self, TokenFile};
@@ -33,15 +34,7 @@ pub(crate) enum Outcome {
 impl Outcome {
     fn of(error: &KafkaError) -> Self {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        match code {
-            RDKafkaErrorCode::MessageSizeTooLarge
-            | RDKafkaErrorCode::InvalidMessageSize
-            | RDKafkaErrorCode::InvalidMessage
-            | RDKafkaErrorCode::InvalidRecord
-            | RDKafkaErrorCode::InvalidTimestamp
-            | RDKafkaErrorCode::PolicyViolation => Self::Refused(format!("Kafka: {code}")),
-            code => Self::NotNow(code),
-        }
+        if is_refusal(error) { Self::Refused(format!("Kafka: {code}")) } else { Self::NotNow(code) }
     }
 }
 

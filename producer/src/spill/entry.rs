@@ -42,6 +42,21 @@ pub(crate) struct Parts<'a> {
     pub(crate) payload: &'a [u8],
 }
 
+impl Record {
+    /// As [`append`] takes them.
+    pub(crate) fn parts(&self) -> Parts<'_> {
+        Parts {
+            number: self.number,
+            id: self.id,
+            key: self.key.as_bytes(),
+            source: self.source.as_bytes(),
+            time: self.time.as_bytes(),
+            traceparent: self.traceparent.as_deref().unwrap_or_default().as_bytes(),
+            payload: &self.payload,
+        }
+    }
+}
+
 /// Appends an entry to a chunk.
 pub(crate) fn append(chunk: &mut Vec<u8>, parts: Parts<'_>) {
     let begin = chunk.len();
@@ -156,21 +171,9 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) fn parts(record: &Record) -> Parts<'_> {
-        Parts {
-            number: record.number,
-            id: record.id,
-            key: record.key.as_bytes(),
-            source: record.source.as_bytes(),
-            time: record.time.as_bytes(),
-            traceparent: record.traceparent.as_deref().unwrap_or_default().as_bytes(),
-            payload: &record.payload,
-        }
-    }
-
     fn chunk(numbers: std::ops::Range<i64>) -> Vec<u8> {
         let mut chunk = Vec::new();
-        numbers.for_each(|number| append(&mut chunk, parts(&record(number))));
+        numbers.for_each(|number| append(&mut chunk, record(number).parts()));
         chunk
     }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::SpillError;
-use super::file::SpillFile;
+use super::file::{Chunk, SpillFile};
 use super::raw::Scan;
 
 /// Bytes that are read at a time.
@@ -35,7 +35,7 @@ pub struct Inspection {
 /// There is no spill, or it can't be read for another reason than damage.
 pub fn inspect(folder: &Path) -> Result<Inspection, SpillError> {
     let mut seen = Inspection { aside: aside(folder), ..Inspection::default() };
-    let mut note = |chunk: &super::file::Chunk| {
+    let mut note = |chunk: &Chunk| {
         let mut whole = 0;
         for record in chunk.entries() {
             whole += 1;
@@ -45,6 +45,7 @@ pub fn inspect(folder: &Path) -> Result<Inspection, SpillError> {
         seen.events += whole;
         seen.bytes += chunk.body.len() as u64;
         seen.damaged += chunk.events.saturating_sub(whole);
+        Ok::<_, SpillError>(())
     };
     match each(folder, &mut note) {
         Ok(()) => Ok(seen),
@@ -68,26 +69,17 @@ pub fn inspect(folder: &Path) -> Result<Inspection, SpillError> {
 /// # Errors
 /// The spill can't be read; after damage, open it with a producer once, which takes over what can be found.
 pub fn read<E: From<SpillError>>(folder: &Path, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-    let mut file = SpillFile::open_to_read(folder)?;
-    let mut after = 0;
-    loop {
-        let chunks = file.take(after, READ)?;
-        let Some(last) = chunks.last() else { return Ok(()) };
-        after = last.number;
-        for record in chunks.iter().flat_map(super::file::Chunk::entries) {
-            take(&record.payload)?;
-        }
-    }
+    each(folder, &mut |chunk| chunk.entries().try_for_each(|record| take(&record.payload)))
 }
 
-fn each(folder: &Path, note: &mut dyn FnMut(&super::file::Chunk)) -> Result<(), SpillError> {
+fn each<E: From<SpillError>>(folder: &Path, take: &mut dyn FnMut(&Chunk) -> Result<(), E>) -> Result<(), E> {
     let mut file = SpillFile::open_to_read(folder)?;
     let mut after = 0;
     loop {
         let chunks = file.take(after, READ)?;
         let Some(last) = chunks.last() else { return Ok(()) };
-        after = last.number;
-        chunks.iter().for_each(&mut *note);
+        after = last.last;
+        chunks.iter().try_for_each(&mut *take)?;
     }
 }
 

@@ -197,18 +197,7 @@ fn chunk_of(records: &[Record]) -> Option<Chunk> {
     let (first, last) = (records.first()?, records.last()?);
     let mut chunk = Chunk { number: first.number, last: last.number, events: records.len() as u64, body: Vec::new() };
     for record in records {
-        entry::append(
-            &mut chunk.body,
-            entry::Parts {
-                number: record.number,
-                id: record.id,
-                key: record.key.as_bytes(),
-                source: record.source.as_bytes(),
-                time: record.time.as_bytes(),
-                traceparent: record.traceparent.as_deref().unwrap_or_default().as_bytes(),
-                payload: &record.payload,
-            },
-        );
+        entry::append(&mut chunk.body, record.parts());
     }
     Some(chunk)
 }

@@ -28,6 +28,10 @@ pub(crate) struct Spill {
     pub(super) draining: VecDeque<Draining>,
     /// The last number that was handed to librdkafka out of the file.
     pub(super) read_to: i64,
+    /// Up to here damaged entries were counted and kept aside: chunks may be read more than once.
+    pub(super) checked_to: i64,
+    /// The log says that events go to disk, and not yet that they no longer do.
+    pub(super) told: bool,
     pub(super) disk: Backoff,
     pub(super) kafka: Backoff,
     /// Acknowledgements at the last look that found more of them, and when that was.
@@ -126,12 +130,14 @@ impl Spill {
         let (file, salvaged) = SpillFile::open(&config.folder)?;
         let spill = Self {
             on: file.events() > 0,
+            told: file.events() > 0,
             file,
             config,
             gathered: VecDeque::new(),
             gathered_bytes: 0,
             draining: VecDeque::new(),
             read_to: 0,
+            checked_to: 0,
             disk: Backoff::new(),
             kafka: Backoff::new(),
             progress: (0, Instant::now()),

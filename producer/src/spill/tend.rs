@@ -80,12 +80,11 @@ impl Sender {
         let stuck = spill.is_stuck(self.shared.counters.acknowledged(), direct > 0, now);
         let returned = self.shared.has_returned();
         if !spill.on {
-            if stuck || returned {
-                tracing::warn!(events = direct, "Kafka acknowledges nothing: events go to disk");
-                spill.on = true;
-            } else if self.shared.budget.is_nearly_full() {
-                tracing::warn!(events = direct, "the queue is nearly full: events go to disk");
-                spill.on = true;
+            spill.on = stuck || returned || self.shared.budget.is_nearly_full();
+            if spill.on && self.shared.spill_log_ready() {
+                let why = if stuck || returned { "Kafka acknowledges nothing" } else { "the queue is nearly full" };
+                tracing::warn!(events = direct, "{why}: events go to disk");
+                spill.told = true;
             }
         }
         if spill.on {
@@ -96,7 +95,9 @@ impl Sender {
             self.drain(&mut spill, now);
             let idle = spill.file.events() == 0 && spill.gathered.is_empty() && spill.draining.is_empty();
             if idle && self.shared.direct.0.load(Ordering::Acquire) == 0 && !self.shared.has_returned() {
-                tracing::info!("the spill is drained: events go to Kafka directly");
+                if std::mem::take(&mut spill.told) {
+                    tracing::info!("the spill is drained: events go to Kafka directly");
+                }
                 spill.on = false;
             }
         }
@@ -241,14 +242,16 @@ impl Sender {
         spill.draining.push_back(Draining { state, chunks });
     }
 
-    fn send_chunk(&mut self, spill: &Spill, chunk: &Chunk, state: &Arc<Drain>) {
+    fn send_chunk(&mut self, spill: &mut Spill, chunk: &Chunk, state: &Arc<Drain>) {
         let mut whole = 0;
         for record in chunk.entries() {
             whole += 1;
             self.send_record(&record, state);
         }
         let damaged = chunk.events.saturating_sub(whole);
-        if damaged > 0 {
+        let is_new = chunk.number > spill.checked_to;
+        spill.checked_to = spill.checked_to.max(chunk.number);
+        if damaged > 0 && is_new {
             self.shared.counters.damaged(damaged);
             match spill.file.keep_aside(chunk) {
                 Ok(path) => tracing::error!(damaged, aside = %path.display(), "events in the spill are damaged"),

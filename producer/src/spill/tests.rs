@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use super::entry::tests::{parts, record};
+use super::entry::tests::record;
 use super::file::{Chunk, SpillFile};
 use super::raw::PAGE;
 use super::{SpillError, entry, inspect};
@@ -17,7 +17,7 @@ const TOTAL: u64 = (CHUNKS * EACH) as u64;
 
 fn chunk(first: i64) -> Chunk {
     let mut chunk = Chunk { number: first, last: first + EACH - 1, events: EACH as u64, body: Vec::new() };
-    (first..first + EACH).for_each(|number| entry::append(&mut chunk.body, parts(&record(number))));
+    (first..first + EACH).for_each(|number| entry::append(&mut chunk.body, record(number).parts()));
     chunk
 }
 
