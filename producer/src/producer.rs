@@ -284,14 +284,15 @@ impl Handle {
             Err(NoRoom::Closed) => return Err(self.reject(event, RejectReason::ShutDown)),
         };
         let traceparent = options.traceparent.or_else(|| context.as_ref().and_then(ForEvent::traceparent));
-        let queued = Queued { event, context, traceparent, ack, permit };
+        let queued = Box::new(Queued { event, context, traceparent, ack, permit });
         self.shared.counters.submitted();
         match self.queue.send(Message::Event(queued)) {
             Err(mpsc::SendError(Message::Event(queued))) => {
                 // The thread is gone; it gave up waiting for this very call.
                 self.shared.counters.not_submitted();
-                self.shared.budget.give_back(queued.permit);
-                Err(self.reject(queued.event, RejectReason::ShutDown))
+                let Queued { event, permit, .. } = *queued;
+                self.shared.budget.give_back(permit);
+                Err(self.reject(event, RejectReason::ShutDown))
             }
             _ => Ok(()),
         }

@@ -20,6 +20,17 @@ const SPECIAL: [bool; 256] = {
     special
 };
 
+/// How many of the eight bytes, from the lowest, stand in front of the first [`SPECIAL`] one.
+fn plain_bytes(word: u64) -> usize {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES << 7;
+    // The lowest marked byte is right; above it a borrow may mark others. The bytes of other scripts have the high bit and are plain.
+    let less_than = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word & HIGH;
+    let equal = |byte: u8| less_than(word ^ (ONES * u64::from(byte)), 1);
+    let special = less_than(word, 0x20) | equal(b'"') | equal(b'\\');
+    (special.trailing_zeros() / u8::BITS) as usize
+}
+
 /// Whether the text is one JSON value with nothing but space around it.
 pub(crate) fn is_json(text: &str) -> bool {
     let mut scan = Scan { bytes: text.as_bytes(), at: 0 };
@@ -136,6 +147,13 @@ impl Scan<'_> {
     /// What follows an opening quote, and the closing one.
     fn string(&mut self) -> Result<(), Stop> {
         loop {
+            while let Some(word) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
+                let plain = plain_bytes(u64::from_le_bytes(*word));
+                self.at += plain;
+                if plain < size_of::<u64>() {
+                    break;
+                }
+            }
             while let Some(byte) = self.peek()
                 && !SPECIAL[usize::from(byte)]
             {
@@ -252,6 +270,21 @@ mod tests {
             ("1\u{a0}", false),
         ] {
             assert_eq!((is_json(text), theirs(text)), (expected, expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn eight_bytes_at_once_are_told_as_one_by_one() {
+        for byte in 0..=u8::MAX {
+            for (around, at) in [0, 0x1f, b' ', b'!', b'"', b'#', b'[', b'\\', b']', 0x7f, 0x80, 0xff]
+                .into_iter()
+                .flat_map(|around| (0..8).map(move |at| (around, at)))
+            {
+                let mut word = [around; 8];
+                word[at] = byte;
+                let expected = word.iter().position(|byte| SPECIAL[usize::from(*byte)]).unwrap_or(8);
+                assert_eq!(plain_bytes(u64::from_le_bytes(word)), expected, "{word:x?}");
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! All scenarios run in this one process, each several times; the figure is the median of its runs. The events are those of the load generator, about
 //! 300 bytes encoded, made before the clock starts or on a clock of their own: what is measured is the library.
 
+mod bare;
 mod clock;
 mod events;
 mod memory;
@@ -79,6 +80,8 @@ enum Scenario {
     Burst,
     /// From `record` to Kafka's acknowledgement, as fast as it goes.
     Path,
+    /// librdkafka alone with the same settings and ready records: what no producer on it can go below.
+    Bare,
     /// To disk while Kafka is away, and from there to Kafka.
     Spill,
     /// An outbox in PostgreSQL, emptied by `auditstream relay`.
@@ -88,7 +91,7 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 6] = [Self::Record, Self::Burst, Self::Path, Self::Spill, Self::Relay, Self::Memory];
+    const ALL: [Self; 7] = [Self::Record, Self::Burst, Self::Path, Self::Bare, Self::Spill, Self::Relay, Self::Memory];
 }
 
 impl std::fmt::Display for Scenario {
@@ -97,6 +100,7 @@ impl std::fmt::Display for Scenario {
             Self::Record => "record",
             Self::Burst => "burst",
             Self::Path => "path",
+            Self::Bare => "bare",
             Self::Spill => "spill",
             Self::Relay => "relay",
             Self::Memory => "memory",
@@ -197,6 +201,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if chosen(Scenario::Path) {
         path::acknowledged(&bench, &mut report)?;
+    }
+    if chosen(Scenario::Bare) {
+        bare::librdkafka(&bench, &mut report)?;
     }
     if chosen(Scenario::Spill) {
         spill::in_and_out(&bench, &mut report)?;
