@@ -13,11 +13,14 @@
 mod batch;
 mod builder;
 mod columns;
+pub mod compatibility;
 mod compile;
 mod decode;
 mod encode;
 mod event;
 mod framing;
+pub mod gate;
+pub mod golden;
 mod guard;
 mod hash;
 mod json;

@@ -13,6 +13,7 @@ mod cache;
 mod config;
 mod http;
 mod references;
+mod subject;
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, Hasher, RandomState};
