@@ -361,9 +361,14 @@ fn logical(schema: &Schema) -> Option<String> {
     })
 }
 
+/// `long` for a timestamp: the type without its logical type.
+pub(crate) fn kind_name(schema: &Schema) -> String {
+    format!("{:?}", kind(schema)).to_lowercase()
+}
+
 /// A type in a few words.
 fn describe(schema: &Schema) -> String {
-    let kind = format!("{:?}", kind(schema)).to_lowercase();
+    let kind = kind_name(schema);
     match (schema.name(), logical(schema)) {
         (_, Some(logical)) => format!("{kind} ({logical})"),
         (Some(name), None) => format!("{kind} {}", name.fullname(None)),

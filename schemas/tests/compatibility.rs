@@ -98,7 +98,12 @@ fn each_change_of_the_event_is_judged_in_both_directions() {
             &[],
             &["/fields/ip MISSING_UNION_BRANCH"],
         ),
-        ("the null branch gone", with_type("ip", json!("string")), &["/fields/ip TYPE_MISMATCH"], &[]),
+        (
+            "the null branch gone",
+            changed(|schema| *field(schema, "ip") = json!({"name": "ip", "type": "string", "default": ""})),
+            &["/fields/ip TYPE_MISMATCH"],
+            &[],
+        ),
         (
             "another unit of time",
             with_type("occurred_at", json!({"type": "long", "logicalType": "timestamp-millis"})),
@@ -293,7 +298,9 @@ fn the_verdict_is_apache_avros() {
                 return Err(TestCaseError::reject("no schema"));
             };
             let theirs = SchemaCompatibility::can_read(&writer_schema, &reader_schema) == Ok(Compatibility::Full);
-            let found = problems(&reader, &writer);
+            let Ok(found) = incompatibilities(&reader.to_string(), &writer.to_string()) else {
+                return Err(TestCaseError::reject("a name twice"));
+            };
             prop_assert_eq!(found.is_empty(), theirs, "reader {} writer {} {:?}", reader, writer, found);
             Ok(())
         })

@@ -90,7 +90,7 @@ impl Extracted {
     }
 }
 
-const RAW: &str = "nullIf(JSONExtractRaw(details, {}), '')";
+const RAW: &str = "nullIf(nullIf(JSONExtractRaw(details, {}), ''), 'null')";
 
 impl<'s> Columns<'s> {
     fn record(&mut self, record: &'s RecordSchema, path: &[&'s str]) {
@@ -227,7 +227,7 @@ mod tests {
             r"JSONExtract(details, 'customer', 'id', 'Nullable(UUID)') AS `details.customer.id`",
             r"JSONExtract(details, 'lines', 'Array(Tuple(`sku` Nullable(String)))') AS `details.lines`",
             // It contains itself.
-            r"nullIf(JSONExtractRaw(details, 'parent'), '') AS `details.parent`",
+            r"nullIf(nullIf(JSONExtractRaw(details, 'parent'), ''), 'null') AS `details.parent`",
             r"WHERE startsWith(JSONExtractString(details, '$schema'), 'shop\'s order:')",
             "SQL SECURITY INVOKER",
         ] {

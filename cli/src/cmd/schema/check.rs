@@ -50,6 +50,10 @@ pub(crate) struct Args {
     #[arg(long)]
     registry: bool,
 
+    /// Let earlier versions be unable to read it: every worker is upgraded before the first producer.
+    #[arg(long)]
+    backward_only: bool,
+
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -103,6 +107,11 @@ pub(super) fn run(args: &Args, settings: Option<&Settings>) -> anyhow::Result<u8
     let mut checked = Vec::new();
     for (index, file) in files.iter().enumerate() {
         checked.push(check(file, &files[..index], &against, &mut asked)?);
+    }
+    if args.backward_only {
+        for checked in &mut checked {
+            checked.comparisons.retain(|comparison| comparison.direction == Direction::Backward);
+        }
     }
     if args.json {
         output::line(&to_json(&checked).to_string())?;
