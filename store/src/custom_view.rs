@@ -184,8 +184,10 @@ impl<'s> Columns<'s> {
         })
     }
 
-    /// The type of what an array or a map holds. Times and bytes stay text there.
+    /// The type of what an array or a map holds: Nullable only where the schema says so, so that lambdas can calculate with it. Times and bytes stay
+    /// text there.
     fn inside(&self, schema: &'s Schema, depth: usize) -> Option<String> {
+        let nullable = matches!(schema, Schema::Union(union) if union.variants().contains(&Schema::Null));
         let inner = self.without_null(schema);
         if let Schema::Record(record) = inner {
             if depth > MAX_DEPTH || self.open.contains(&&record.name) || record.fields.is_empty() {
@@ -201,7 +203,7 @@ impl<'s> Columns<'s> {
         let Extracted { json, can_be_null, .. } = self.extracted(inner, depth + 1)?;
         // LowCardinality can't be inside of everything; as text it is the same.
         let json = if json.starts_with("LowCardinality") { "String".to_owned() } else { json };
-        Some(if can_be_null { format!("Nullable({json})") } else { json })
+        Some(if can_be_null && nullable { format!("Nullable({json})") } else { json })
     }
 }
 
@@ -225,7 +227,7 @@ mod tests {
             r"JSONExtract(details, 'amount', 'Nullable(Decimal(18, 2))') AS `details.amount`",
             r"JSONExtract(details, 'note', 'Nullable(String)') AS `details.note`",
             r"JSONExtract(details, 'customer', 'id', 'Nullable(UUID)') AS `details.customer.id`",
-            r"JSONExtract(details, 'lines', 'Array(Tuple(`sku` Nullable(String)))') AS `details.lines`",
+            r"JSONExtract(details, 'lines', 'Array(Tuple(`sku` String))') AS `details.lines`",
             // It contains itself.
             r"nullIf(nullIf(JSONExtractRaw(details, 'parent'), ''), 'null') AS `details.parent`",
             r"WHERE startsWith(JSONExtractString(details, '$schema'), 'shop\'s order:')",

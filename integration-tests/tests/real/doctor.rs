@@ -143,7 +143,7 @@ fn a_replica_that_lacks_a_column_is_named_with_the_statement() {
     fixture.admin().run("RENAME TABLE events TO events_local");
     fixture
         .admin()
-        .run("CREATE TABLE events AS events_local ENGINE = Distributed('pair', currentDatabase(), 'events')");
+        .run("CREATE TABLE events AS events_local ENGINE = Distributed('pair', currentDatabase(), 'events_local')");
     let known = fixture.run(fixture.admin_command(&["doctor"]), b"");
     assert!(
         known.stdout.contains(&format!("ok    replicas: {address} of cluster pair holds every column")),
