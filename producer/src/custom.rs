@@ -11,7 +11,10 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let registry = Registry::new(&RegistryConfig { urls: vec!["http://registry:8081".into()], ..RegistryConfig::default() })?;
 //! // Once, at the start: a schema that is wrong or not registered ends the service here, not its first event.
-//! let orders = CustomFields::connect(&registry, "order-details", include_str!("../tests/order_details.avsc")).await?;
+//! let schema = r#"{"type":"record","name":"OrderDetails","namespace":"shop","fields":[
+//!     {"name":"amount","type":{"type":"bytes","logicalType":"decimal","precision":18,"scale":2}},
+//!     {"name":"lines","type":"int"}]}"#;
+//! let orders = CustomFields::connect(&registry, "order-details", schema).await?;
 //!
 //! let event = AuditEvent::builder("acme", "shop", "order.create", "order", "42")
 //!     .details(orders.details(&Order { amount: "12.30".into(), lines: 2 })?)
