@@ -133,7 +133,7 @@ impl Admin {
     }
 
     /// Partitions and replicas of the first one.
-    fn layout(&self, topic: &str) -> anyhow::Result<(usize, usize)> {
+    pub(crate) fn layout(&self, topic: &str) -> anyhow::Result<(usize, usize)> {
         let metadata = self.client.inner().fetch_metadata(Some(topic), TIMEOUT).with_context(|| self.silent())?;
         let topic = metadata.topics().iter().find(|found| found.name() == topic);
         let partitions = topic.map(rdkafka::metadata::MetadataTopic::partitions).unwrap_or_default();

@@ -45,6 +45,10 @@ fn help_fits_the_terminal_and_has_examples_and_exit_codes() {
         &["outbox", "failed", "show"],
         &["outbox", "failed", "retry"],
         &["outbox", "failed", "remove"],
+        &["schema", "check"],
+        &["schema", "new-version"],
+        &["schema", "custom-view"],
+        &["doctor"],
     ] {
         let (code, stdout, _) = run(auditstream(folder.path()).args(command).arg("--help"));
         assert_eq!(code, 0);

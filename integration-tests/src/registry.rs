@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use axum::http::{StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::json;
 use tokio::net::TcpSocket;
@@ -36,10 +36,12 @@ struct Script {
     otherwise: Option<RegistryAnswer>,
     /// Requests seen, by path.
     asked: HashMap<String, usize>,
-    /// The id of each subject's one schema.
-    subjects: HashMap<String, u32>,
-    /// What the next subject gets.
+    /// Each subject's versions: id and schema.
+    subjects: HashMap<String, Vec<(u32, String)>>,
+    /// What the next new schema gets.
     next_id: u32,
+    /// Whether a new version of a subject that has some is refused as incompatible.
+    refuses: bool,
 }
 
 /// The registry. Its port is closed until [`ScriptedRegistry::open`].
@@ -81,7 +83,8 @@ impl ScriptedRegistry {
         let script = Arc::clone(&self.script);
         block_on(async move {
             let listener = socket.listen(64).expect("a listener");
-            let router = Router::new().fallback(move |uri: Uri| answer(script, uri));
+            let router =
+                Router::new().fallback(move |method: Method, uri: Uri, body: String| answer(script, method, uri, body));
             tokio::spawn(async move { axum::serve(listener, router).await });
         });
     }
@@ -116,13 +119,34 @@ impl ScriptedRegistry {
         self.script.lock().expect("no panic holds it").next_id = first;
     }
 
-    /// The id of the schema of a subject.
+    /// Registers schemas as the next versions of a subject.
+    ///
+    /// # Panics
+    /// Never in a test that has not failed.
+    pub fn has(&self, subject: &str, schemas: &[&str]) {
+        let mut script = self.script.lock().expect("no panic holds it");
+        for schema in schemas {
+            script.next_id += 1;
+            let version = (script.next_id, (*schema).to_owned());
+            script.subjects.entry(subject.to_owned()).or_default().push(version);
+        }
+    }
+
+    /// Refuses new versions of subjects that have some, as incompatible, from now on.
+    ///
+    /// # Panics
+    /// Never in a test that has not failed.
+    pub fn refuse_versions(&self) {
+        self.script.lock().expect("no panic holds it").refuses = true;
+    }
+
+    /// The id of a subject's first schema.
     ///
     /// # Panics
     /// Never in a test that has not failed.
     #[must_use]
     pub fn subject(&self, name: &str) -> Option<u32> {
-        self.script.lock().expect("no panic holds it").subjects.get(name).copied()
+        self.script.lock().expect("no panic holds it").subjects.get(name)?.first().map(|(id, _)| *id)
     }
 
     /// How often `id` was asked for.
@@ -139,28 +163,48 @@ fn path(id: u32) -> String {
     format!("/apis/ccompat/v7/schemas/ids/{id}")
 }
 
-/// `POST /subjects/NAME` looks up, `POST /subjects/NAME/versions` registers; every schema of a subject is the same one here.
-fn of_subject(script: &mut Script, path: &str) -> Response {
-    let (name, registers) = match path.split_once('/') {
-        Some((name, "versions")) => (name, true),
-        _ => (path, false),
+/// `POST /subjects/NAME` looks up, `POST /subjects/NAME/versions` registers, `GET /subjects/NAME/versions[/N]` tells. A schema is known by its text.
+fn of_subject(script: &mut Script, method: &Method, path: &str, body: &str) -> Response {
+    let error = |status: StatusCode, code: u32, message: &str| {
+        (status, json!({ "error_code": code, "message": message }).to_string()).into_response()
     };
-    let known = script.subjects.get(name).copied();
-    let id = if registers { known.or(Some(script.next_id)) } else { known };
-    let Some(id) = id else {
-        let missing = json!({ "error_code": 40401, "message": "no such subject" });
-        return (StatusCode::NOT_FOUND, missing.to_string()).into_response();
-    };
-    if known.is_none() {
-        script.subjects.insert(name.to_owned(), id);
-        script.next_id += 1;
+    let (name, rest) = path.split_once('/').unwrap_or((path, ""));
+    let known = script.subjects.get(name).cloned().unwrap_or_default();
+    let told = |(index, (id, schema)): (usize, &(u32, String))| json!({ "subject": name, "id": id, "version": index + 1, "schema": schema });
+    if method == Method::GET {
+        if known.is_empty() {
+            return error(StatusCode::NOT_FOUND, 40401, "no such subject");
+        }
+        let Some(number) = rest.strip_prefix("versions/") else {
+            return json!((1..=known.len()).collect::<Vec<_>>()).to_string().into_response();
+        };
+        let wanted = if number == "latest" { Some(known.len()) } else { number.parse().ok() };
+        return match known.iter().enumerate().find(|(index, _)| Some(index + 1) == wanted) {
+            Some(version) => told(version).to_string().into_response(),
+            None => error(StatusCode::NOT_FOUND, 40402, "no such version"),
+        };
     }
-    json!({ "subject": name, "id": id, "version": 1 }).to_string().into_response()
+    let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let schema = body["schema"].as_str().unwrap_or_default();
+    if let Some(version) = known.iter().enumerate().find(|(_, (_, text))| text == schema) {
+        return told(version).to_string().into_response();
+    }
+    match rest {
+        "versions" if script.refuses && !known.is_empty() => error(StatusCode::CONFLICT, 409, "incompatible"),
+        "versions" => {
+            let id = script.next_id;
+            script.next_id += 1;
+            script.subjects.entry(name.to_owned()).or_default().push((id, schema.to_owned()));
+            json!({ "id": id }).to_string().into_response()
+        }
+        _ if known.is_empty() => error(StatusCode::NOT_FOUND, 40401, "no such subject"),
+        _ => error(StatusCode::NOT_FOUND, 40403, "no such schema"),
+    }
 }
 
-async fn answer(script: Arc<Mutex<Script>>, uri: Uri) -> Response {
+async fn answer(script: Arc<Mutex<Script>>, method: Method, uri: Uri, body: String) -> Response {
     if let Some(subject) = uri.path().strip_prefix("/apis/ccompat/v7/subjects/") {
-        return of_subject(&mut script.lock().expect("no panic holds it"), subject);
+        return of_subject(&mut script.lock().expect("no panic holds it"), &method, subject, &body);
     }
     let found = {
         let mut script = script.lock().expect("no panic holds it");

@@ -41,6 +41,7 @@
 //! - `spill`: a file on local disk for the time when Kafka is away or memory is full (module `spill`);
 //! - `outbox-postgres`, `outbox-mysql`, `outbox-sqlite`: events in the service's own transaction (module `outbox`);
 //! - `registry`: the schema's id from a schema registry (module `registry`);
+//! - `custom-fields`: a service's own Avro record in `details`, checked and typed (module `custom`);
 //! - `derive`: `derive(Audited)`, one line for an event of two values (module `audited`).
 //!
 //! A record's key is [`AuditEvent::key`](auditstream_schemas::AuditEvent::key), its partition the one that Java's
@@ -55,6 +56,8 @@ pub mod changes;
 mod config;
 #[cfg(feature = "tower")]
 pub mod context;
+#[cfg(feature = "custom-fields")]
+pub mod custom;
 mod delivery;
 mod error;
 mod headers;

@@ -4,6 +4,8 @@
 //! - [`encode`] writes it, framed for a laptop ([`Framing::SingleObject`]) or a schema registry ([`Framing::Confluent`]).
 //! - [`BatchDecoder`] turns records into Arrow batches, the consumer's hot path; [`decode`] turns one into an event.
 //! - [`content_hash`] says whether two records are the same event.
+//! - [`compatibility`] says whether one schema reads what another wrote, and why not; [`gate`] what must hold before one is released.
+//! - `custom` (with the feature of that name) carries a service's own record in `details`.
 //! - `registry` (with the feature of that name) asks a schema registry.
 //!
 //! Promises: an event that [`AuditEvent::validate`] accepts comes back equal from both decoders, with one hash; a record
@@ -13,11 +15,16 @@
 mod batch;
 mod builder;
 mod columns;
+pub mod compatibility;
 mod compile;
+#[cfg(feature = "custom")]
+pub mod custom;
 mod decode;
 mod encode;
 mod event;
 mod framing;
+pub mod gate;
+pub mod golden;
 mod guard;
 mod hash;
 mod json;

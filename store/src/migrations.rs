@@ -61,7 +61,7 @@ mod tests {
                 let line = line.strip_prefix("    ")?;
                 let line = line.strip_prefix("ADD COLUMN IF NOT EXISTS ").unwrap_or(line);
                 let (name, rest) = line.split_once(' ')?;
-                let clickhouse_type = rest.split(" COMMENT ").next()?;
+                let clickhouse_type = rest.split(" COMMENT ").next()?.split(" DEFAULT ").next()?;
                 Some((name.trim_matches('`').to_owned(), clickhouse_type.to_owned()))
             })
             .collect()

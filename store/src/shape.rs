@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::client::{Store, quoted};
 use crate::columns::EVENT_COLUMNS;
+use crate::ddl::add_column;
 use crate::errors::{CallError, ErrorClass};
 
 /// Columns of the `ledger` table that an insert writes: name and type.
@@ -86,11 +87,11 @@ impl ShapeError {
 }
 
 #[derive(Row, Deserialize)]
-struct LiveColumn {
-    table: String,
-    name: String,
+pub(crate) struct LiveColumn {
+    pub(crate) table: String,
+    pub(crate) name: String,
     #[serde(rename = "type")]
-    clickhouse_type: String,
+    pub(crate) clickhouse_type: String,
 }
 
 impl Store {
@@ -112,30 +113,33 @@ impl Store {
     /// # Errors
     /// The first table that does not fit, with all its problems and the statements that mend them.
     pub async fn check_tables(&self) -> Result<(), ShapeError> {
-        let events: Vec<_> = EVENT_COLUMNS.iter().map(|column| (column.name, column.clickhouse_type)).collect();
-        let sql = format!(
-            "SELECT table, name, type FROM system.columns WHERE database = {} AND table IN ('events', 'ledger', 'dead_letters')",
-            quoted(self.database()),
-        );
+        let sql = format!("SELECT table, name, type FROM system.columns {}", self.our_tables());
         let live: Vec<LiveColumn> = self.fetch(&sql).await.map_err(ShapeError::Ask)?;
-        for (table, expected) in
-            [("events", &*events), ("ledger", LEDGER_COLUMNS), ("dead_letters", DEAD_LETTER_COLUMNS)]
-        {
+        self.judge(&live).into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// The condition on `system.columns` for the tables that inserts write.
+    pub(crate) fn our_tables(&self) -> String {
+        format!("WHERE database = {} AND table IN ('events', 'ledger', 'dead_letters')", quoted(self.database()))
+    }
+
+    /// Every table that does not fit.
+    pub(crate) fn judge(&self, live: &[LiveColumn]) -> Vec<ShapeError> {
+        let events: Vec<_> = EVENT_COLUMNS.iter().map(|column| (column.name, column.clickhouse_type)).collect();
+        let tables = [("events", &*events), ("ledger", LEDGER_COLUMNS), ("dead_letters", DEAD_LETTER_COLUMNS)];
+        let one = |(table, expected): (&'static str, &[(&str, &str)])| {
             let live: Vec<_> = live
                 .iter()
                 .filter(|column| column.table == table)
                 .map(|column| (&*column.name, &*column.clickhouse_type))
                 .collect();
             if live.is_empty() {
-                return Err(ShapeError::NoTable {
-                    database: self.database().to_owned(),
-                    table,
-                    user: self.inner.user.clone(),
-                });
+                let (database, user) = (self.database().to_owned(), self.inner.user.clone());
+                return Err(ShapeError::NoTable { database, table, user });
             }
-            compare(self.database(), table, expected, &live)?;
-        }
-        Ok(())
+            compare(self.database(), table, expected, &live)
+        };
+        tables.into_iter().filter_map(|table| one(table).err()).collect()
     }
 }
 
@@ -151,7 +155,7 @@ fn compare(
         match live.iter().find(|(live_name, _)| live_name == name) {
             None => {
                 problems.push(format!("column {name} is missing"));
-                ddl.push(format!("ALTER TABLE `{database}`.`{table}` ADD COLUMN `{name}` {wanted};"));
+                ddl.push(add_column(database, table, name, wanted));
             }
             Some((_, found)) if found != wanted => {
                 problems.push(format!("column {name} is {found}, expected {wanted}"));
@@ -186,7 +190,7 @@ mod tests {
         assert!(text.contains("column a is missing; column b is Int32, expected Int64"), "{text}");
         assert!(
             text.contains(
-                "ALTER TABLE `d`.`events` ADD COLUMN `a` String; ALTER TABLE `d`.`events` MODIFY COLUMN `b` Int64;"
+                "ALTER TABLE `d`.`events` ADD COLUMN IF NOT EXISTS `a` String; ALTER TABLE `d`.`events` MODIFY COLUMN `b` Int64;"
             ),
             "{text}"
         );

@@ -2,10 +2,12 @@
 
 mod config;
 mod consume;
+mod doctor;
 mod migrate;
 mod outbox;
 mod publish;
 mod relay;
+mod schema;
 mod spill;
 mod stats;
 mod topics;
@@ -40,6 +42,8 @@ enum Command {
     Relay(relay::Args),
     Outbox(outbox::Args),
     Spill(spill::Args),
+    Schema(schema::Args),
+    Doctor(doctor::Args),
     Stats(stats::Args),
     Config(config::Args),
 }
@@ -65,6 +69,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Relay(args) => relay::run(&args, &load()?.settings),
         Command::Outbox(args) => outbox::run(&args, load),
         Command::Spill(args) => spill::run(&args, load),
+        Command::Schema(args) => schema::run(&args, load),
+        Command::Doctor(args) => doctor::run(&args, &load()?.settings),
         Command::Stats(args) => stats::run(&args, &load()?.settings),
     }
 }

@@ -174,19 +174,46 @@ fn a_wrong_password_halts_and_loses_nothing() {
     fixture.verdict().assert_clean(EVENTS, 0);
 }
 
+/// The statements that a message gives, each as it stands there.
+fn statements(message: &str) -> Vec<String> {
+    let (_, listed) = message.split_once("To mend it: ").unwrap_or_else(|| panic!("no statement in {message}"));
+    let all = listed.lines().next().unwrap();
+    all.split_inclusive(';').fold(Vec::new(), |mut statements: Vec<String>, part| {
+        // A comment of a column may hold a semicolon.
+        match statements.last_mut() {
+            Some(last) if !part.trim_start().starts_with("ALTER TABLE ") => last.push_str(part),
+            _ => statements.push(part.trim_start().to_owned()),
+        }
+        statements
+    })
+}
+
 #[test]
-fn a_missing_column_halts_with_the_statement_that_brings_it() {
+fn a_missing_column_halts_before_reading_with_the_statement_that_brings_it() {
     const EVENTS: u64 = 500;
     let fixture = Fixture::new(Options::light("missing-column"));
-    fixture.admin().run("ALTER TABLE events DROP COLUMN ip");
+    let shape = "SELECT name, type, position, comment, compression_codec FROM system.columns WHERE table = 'events' AND database = currentDatabase() ORDER BY position";
+    let before = fixture.admin().text(shape);
+    fixture.admin().run("ALTER TABLE events DROP COLUMN ip, DROP COLUMN `changes.new`");
     fixture.send(EVENTS);
+    // It halts before it asks Kafka for anything: these brokers are none.
+    let mut blind = fixture.command(&["consume"]);
+    blind.env("AUDITSTREAM_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:9");
+    let blind = fixture.run(blind, b"");
+    assert_eq!(blind.code(), Some(3), "{blind:?}");
     let output = fixture.cli(&["consume"]);
     assert_eq!(output.code(), Some(3), "{output:?}");
-    let ddl = format!("ALTER TABLE `{}`.`events` ADD COLUMN `ip` String", fixture.database());
-    assert!(output.stderr.contains(&ddl), "it must name the statement: {output:?}");
+    assert!(output.stderr.contains("column changes.new is missing; column ip is missing"), "{output:?}");
+    assert_eq!(statements(&blind.stderr), statements(&output.stderr));
+    let committed = fixture.kafka().committed(fixture.topic());
+    assert!(committed.values().all(|offset| *offset < 0), "something was committed: {committed:?}");
     assert_eq!(fixture.kafka().lag(fixture.topic()), EVENTS as i64, "something was committed");
-    // The statement is right: as it stands, it mends the table.
-    fixture.admin().run(&ddl);
+    assert_eq!(fixture.raw_rows(), 0, "something was read and stored");
+    // The statements are right: as they stand, they bring the table back to what the migrations made, comments, codecs and places included.
+    let ddl = statements(&output.stderr);
+    assert_eq!(ddl.len(), 2, "{ddl:?}");
+    ddl.iter().for_each(|statement| fixture.admin().run(statement));
+    assert_eq!(fixture.admin().text(shape), before);
     let _worker = fixture.worker();
     fixture.wait_landed(Duration::from_secs(90));
     fixture.verdict().assert_clean(EVENTS, 0);

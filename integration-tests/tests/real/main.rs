@@ -3,6 +3,8 @@
 
 mod cli;
 mod crashes;
+mod custom_fields;
+mod doctor;
 mod faults;
 mod inserts;
 mod landing;
@@ -13,6 +15,7 @@ mod outbox;
 mod poison;
 mod probes;
 mod registry;
+mod schema_gate;
 mod security;
 mod spill;
 mod store;

@@ -154,12 +154,13 @@ impl Http {
 }
 
 fn meaning(status: StatusCode, body: &[u8]) -> Answer {
-    let json: Option<Json> = serde_json::from_slice(body).ok().filter(Json::is_object);
+    let json: Option<Json> =
+        serde_json::from_slice(body).ok().filter(|json: &Json| json.is_object() || json.is_array());
     let code = json.as_ref().and_then(|json| json["error_code"].as_u64());
     match (status, json) {
         (status, Some(json)) if status.is_success() => Answer::Json(json),
         (status, None) if status.is_success() => {
-            Answer::Failed(format!("status {} with a body that is no JSON object", status.as_u16()))
+            Answer::Failed(format!("status {} with a body that is no JSON object or list", status.as_u16()))
         }
         // A plain 404 in JSON is how registries answer a wrong path: only their own five-digit codes confirm anything.
         (StatusCode::NOT_FOUND, _) => match code {

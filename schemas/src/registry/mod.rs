@@ -13,6 +13,7 @@ mod cache;
 mod config;
 mod http;
 mod references;
+mod subject;
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -349,6 +350,10 @@ impl Registry {
         for turn in 0..http.len() {
             let index = (first + turn) % http.len();
             match http.exchange(index, method, path, body).await {
+                // Only the numbers of a subject's versions are a list.
+                Answer::Json(Json::Array(_)) if !(method == Method::GET && path.ends_with("/versions")) => {
+                    note(&mut reasons, http.url(index), "a success with a list where an object belongs");
+                }
                 Answer::Json(json) => {
                     preferred.store(index, Ordering::Relaxed);
                     return Ok(json);
