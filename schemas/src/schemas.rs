@@ -35,6 +35,7 @@ pub struct Known {
     json: String,
     /// For arrow-avro: see [`arrow_form`].
     pub(crate) arrow_json: String,
+    /// For apache-avro: see [`bare_form`].
     pub(crate) writer: Schema,
     pub(crate) guard: Guard,
 }
@@ -88,6 +89,7 @@ impl Schemas {
         let guard = Guard::compile(&writer, &self.reader).map_err(incompatible)?;
         let arrow_json = arrow_form(json);
         new_decoder(&arrow_json).map_err(|e| incompatible(e.to_string()))?;
+        let writer = bare_form(json).unwrap_or(writer);
         self.known.insert(id, Arc::new(Known { json: json.to_owned(), arrow_json, writer, guard }));
         Ok(())
     }
@@ -140,6 +142,14 @@ fn arrow_form(writer: &str) -> String {
         Some(json) => json.to_string(),
         None => writer.to_owned(),
     }
+}
+
+/// A writer schema as apache-avro should see it: without logical types. A writer's logical type does not change what its bytes mean, but apache-avro
+/// refuses a text that is no UUID in a field that the reader takes as text, or not at all.
+fn bare_form(writer: &str) -> Option<Schema> {
+    let mut json = serde_json::from_str(writer).ok()?;
+    drop_keys(&mut json, &["logicalType"]);
+    Schema::parse(&json).ok()
 }
 
 fn drop_keys(json: &mut Json, keys: &[&str]) {
