@@ -16,8 +16,8 @@ use std::sync::{Arc, LazyLock};
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use auditstream_schemas::{
-    AUDIT_EVENT_V1, AuditEvent, BatchDecoder, Change, Decoded, Framing, Poison, PoisonCode, Position, Schemas, Timestamp,
-    V1_FINGERPRINT, WriterId, content_hash, content_hash_of, encode, split,
+    AUDIT_EVENT_V1, AuditEvent, BatchDecoder, Change, Decoded, Framing, Poison, PoisonCode, Position, Schemas,
+    Timestamp, V1_FINGERPRINT, WriterId, content_hash, content_hash_of, encode, split,
 };
 use uuid::Uuid;
 

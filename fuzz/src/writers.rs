@@ -152,7 +152,9 @@ fn some_type(entropy: &mut Entropy<'_>, number: usize, depth: usize) -> Json {
         3 => json!(["null", plain.as_str().filter(|name| *name != "null").unwrap_or("string")]),
         4 => json!({"type": "fixed", "name": format!("Added{number}x{depth}"), "size": entropy.below(40)}),
         5 => json!({"type": "enum", "name": format!("Added{number}x{depth}"), "symbols": ["A", "B"]}),
-        6 => json!({"type": "long", "logicalType": *entropy.pick(&["timestamp-micros", "timestamp-millis", "time-micros"])}),
+        6 => {
+            json!({"type": "long", "logicalType": *entropy.pick(&["timestamp-micros", "timestamp-millis", "time-micros"])})
+        }
         7 => json!({"type": "string", "logicalType": "uuid"}),
         _ => plain,
     }

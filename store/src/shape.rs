@@ -6,6 +6,7 @@ use serde::Deserialize;
 use crate::client::{Store, quoted};
 use crate::columns::EVENT_COLUMNS;
 use crate::errors::{CallError, ErrorClass};
+use crate::faults;
 
 /// Columns of the `ledger` table that an insert writes: name and type.
 pub(crate) const LEDGER_COLUMNS: &[(&str, &str)] = &[
@@ -112,7 +113,8 @@ impl Store {
     /// # Errors
     /// The first table that does not fit, with all its problems and the statements that mend them.
     pub async fn check_tables(&self) -> Result<(), ShapeError> {
-        let events: Vec<_> = EVENT_COLUMNS.iter().map(|column| (column.name, column.clickhouse_type)).collect();
+        let columns = EVENT_COLUMNS.iter().chain(faults::later_columns());
+        let events: Vec<_> = columns.map(|column| (column.name, column.clickhouse_type)).collect();
         let sql = format!(
             "SELECT table, name, type FROM system.columns WHERE database = {} AND table IN ('events', 'ledger', 'dead_letters')",
             quoted(self.database()),

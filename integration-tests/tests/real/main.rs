@@ -3,6 +3,7 @@
 
 mod cli;
 mod crashes;
+mod evolution;
 mod faults;
 mod inserts;
 mod landing;
