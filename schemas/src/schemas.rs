@@ -115,7 +115,7 @@ impl Schemas {
         let reads_v1 = &*self.reader_json == AUDIT_EVENT_V1;
         let ours = if reads_v1 { leading_fields(json) } else { None };
         let tail = ours.map(|ours| Guard::compile_tail(&writer, ours)).transpose().map_err(incompatible)?;
-        let writer = bare_form(json).unwrap_or(writer);
+        let writer = bare_writer(json, &self.reader_json).unwrap_or(writer);
         let reader_json = Arc::clone(&self.reader_json);
         let known = Known { json: json.to_owned(), arrow_json, writer, guard, tail, reader_json };
         known.decoder().map_err(|e| incompatible(e.to_string()))?;
@@ -197,6 +197,35 @@ fn only_texts_are_added(reader: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A writer schema as apache-avro should see it: without logical types, and with its fields named as the reader does, because apache-avro does not
+/// follow the reader's aliases.
+fn bare_writer(writer: &str, reader: &str) -> Option<Schema> {
+    let mut json = without(writer, &["logicalType", "aliases"])?;
+    name_as_reader(&mut json, &serde_json::from_str(reader).ok()?);
+    Schema::parse(&json).ok()
+}
+
+fn name_as_reader(writer: &mut Json, reader: &Json) {
+    if let (Some(items), Some(read_items)) = (writer.get_mut("items"), reader.get("items")) {
+        return name_as_reader(items, read_items);
+    }
+    let (Some(fields), Some(readers)) = (writer.get_mut("fields"), reader["fields"].as_array()) else { return };
+    let Some(fields) = fields.as_array_mut() else { return };
+    for reader in readers {
+        let aliases = reader["aliases"].as_array().map_or(&[][..], Vec::as_slice);
+        let is_named = fields.iter().any(|field| field["name"] == reader["name"]);
+        let wanted = |field: &&mut Json| {
+            if is_named { field["name"] == reader["name"] } else { aliases.contains(&field["name"]) }
+        };
+        if let Some(field) = fields.iter_mut().find(wanted) {
+            field["name"] = reader["name"].clone();
+            if let Some(kind) = field.get_mut("type") {
+                name_as_reader(kind, &reader["type"]);
+            }
+        }
+    }
 }
 
 fn without(schema: &str, keys: &[&str]) -> Option<Json> {

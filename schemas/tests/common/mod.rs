@@ -10,6 +10,7 @@ use uuid::Uuid;
 pub mod rows;
 pub mod spoil;
 
+#[allow(unused_imports)]
 pub use rows::{event_at, value};
 
 pub const AT: Position = Position { partition: 3, offset: 42, timestamp_ms: 1_700_000_000_000 };
