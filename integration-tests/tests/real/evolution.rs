@@ -138,7 +138,8 @@ fn writers_of_three_schemas_and_workers_of_two_readers_share_a_topic() {
             next.1 = "OTHER".to_owned();
         }
         // Only the next version knows that the label is the name.
-        let today = Told { 0: String::new(), ..next.clone() };
+        let mut today = next.clone();
+        today.0.clear();
         send(&value, &v3, today, next);
     }
     let positions = sender.positions();
