@@ -119,7 +119,9 @@ fn main() {
         all.iter_mut().for_each(|scenario| scenario.run(&mut decoder, start));
     }
     // The first round warms up.
-    all.iter_mut().for_each(|scenario| drop(scenario.nanos.remove(0)));
+    for scenario in &mut all {
+        scenario.nanos.remove(0);
+    }
     println!(
         "batches of {EVENTS} events of {bytes} bytes, {ROUNDS} rounds in turns, CPU time of one core, content hash included\n"
     );
