@@ -128,6 +128,10 @@ impl<'s> Compiler<'s> {
                 target => target,
             },
         };
+        if rule == Rule::Uuid && Shape::of(writer) == Shape::Bytes {
+            // arrow-avro does not promote bytes to a text that must be a UUID.
+            return Err(at(path, "bytes, but the reader has a UUID as text"));
+        }
         let op = match writer {
             Schema::Ref { name } => return self.named(name, reader, rule, path, out),
             Schema::Record(record) => return self.record(record, reader, path, out),
