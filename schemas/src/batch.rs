@@ -1,6 +1,6 @@
 //! Records to Arrow columns: the hot path.
 //!
-//! A regular record of the current schema goes straight to columns (`straight`). Any other passes the guard (`guard.rs`), which names what is wrong
+//! A regular record of the current schema, or of one with more fields behind, goes straight to columns (`straight`). Any other passes the guard (`guard.rs`), which names what is wrong
 //! with it, and is then decoded by arrow-avro into the columns of its writer's lane, resolved to the reader schema. One bad record costs only itself:
 //! - the decoder of a lane never sees a frame, so that another writer's record can't end its batch;
 //! - should arrow-avro refuse a record that the guard passed, it is left with half a row. The lane keeps the bodies it
@@ -18,7 +18,7 @@ use arrow_schema::{ArrowError, SchemaRef};
 use crate::columns::conform;
 use crate::framing::{Poison, PoisonCode, Position, WriterId, split};
 use crate::hash::content_hash;
-use crate::schemas::{AUDIT_EVENT_V1, Known, SchemaError, Schemas};
+use crate::schemas::{Known, SchemaError, Schemas};
 use crate::straight::StraightLane;
 
 /// A lane is sealed at this many rows (arrow-avro's builders grow as needed: nothing is allocated ahead).
@@ -171,7 +171,7 @@ struct Lane {
     id: WriterId,
     known: Arc<Known>,
     schema: SchemaRef,
-    /// For the current schema: what is regular goes this way and needs no guard.
+    /// For the current schema, and later ones that only add fields behind: what is regular goes this way and needs no guard but for those fields.
     straight: Option<StraightLane>,
     straight_positions: Vec<Position>,
     straight_bytes: usize,
@@ -186,9 +186,9 @@ struct Lane {
 impl Lane {
     fn open(id: WriterId, schemas: &Schemas) -> Result<Self, Poison> {
         let known = schemas.get(id).ok_or_else(|| unknown_schema(id))?.clone();
-        let decoder = new_decoder(&known.arrow_json).map_err(|e| unresolvable(id, &e))?;
+        let decoder = known.decoder().map_err(|e| unresolvable(id, &e))?;
         let schema = schemas.arrow_schema().clone();
-        let straight = (known.arrow_json == AUDIT_EVENT_V1).then(StraightLane::new);
+        let straight = known.tail.is_some().then(StraightLane::new);
         Ok(Self {
             id,
             known,
@@ -213,7 +213,10 @@ impl Lane {
         if self.straight_positions.len() >= LANE_ROWS || self.straight_bytes + body.len() > LANE_BYTES {
             self.seal().map_err(|fault| unresolvable(self.id, &fault.source))?;
         }
-        let taken = self.straight.as_mut().is_some_and(|straight| straight.push(body).is_some());
+        let taken = match (&mut self.straight, &self.known.tail) {
+            (Some(straight), Some(tail)) => straight.push(body, tail).is_some(),
+            _ => false,
+        };
         if taken {
             self.straight_positions.push(at);
             self.straight_bytes += body.len();
@@ -247,7 +250,7 @@ impl Lane {
     /// record is decoded a third time.
     #[cold]
     fn restore(&mut self) -> Result<(), ArrowError> {
-        self.decoder = new_decoder(&self.known.arrow_json)?;
+        self.decoder = self.known.decoder()?;
         let mut start = 0;
         for end in &self.ends {
             self.decoder.decode(&self.bodies[start..*end])?;
@@ -302,7 +305,7 @@ fn unresolvable(id: WriterId, reason: &ArrowError) -> Poison {
 }
 
 /// arrow-avro's decoder for bare bodies of one writer schema, resolved to the reader schema.
-pub(crate) fn new_decoder(writer_json: &str) -> Result<Decoder, ArrowError> {
+pub(crate) fn new_decoder(writer_json: &str, reader_json: &str) -> Result<Decoder, ArrowError> {
     let id = Fingerprint::Id(0);
     let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);
     store.set(id, AvroSchema::new(writer_json.to_owned()))?;
@@ -311,9 +314,9 @@ pub(crate) fn new_decoder(writer_json: &str) -> Result<Decoder, ArrowError> {
         .with_active_fingerprint(id)
         .with_decoder_mode(DecoderMode::UnframedDatum)
         .with_batch_size(LANE_ROWS);
-    if writer_json != AUDIT_EVENT_V1 {
+    if writer_json != reader_json {
         // Resolution costs time for each field, also when there is nothing to resolve.
-        builder = builder.with_reader_schema(AvroSchema::new(AUDIT_EVENT_V1.to_owned()));
+        builder = builder.with_reader_schema(AvroSchema::new(reader_json.to_owned()));
     }
     builder.build_decoder()
 }
@@ -322,7 +325,7 @@ pub(crate) fn new_decoder(writer_json: &str) -> Result<Decoder, ArrowError> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::{AuditEvent, Framing, V1_FINGERPRINT, encode};
+    use crate::{AUDIT_EVENT_V1, AuditEvent, Framing, V1_FINGERPRINT, encode};
 
     fn at(offset: i64) -> Position {
         Position { partition: 0, offset, timestamp_ms: 0 }

@@ -27,18 +27,28 @@ impl Guard {
         let names = |schema| ResolvedSchema::new(schema).map_err(|e| e.to_string());
         let writer_names = names(writer)?;
         let reader_names = names(reader)?;
-        let mut compiler = Compiler {
-            writer_names: writer_names.get_names(),
-            reader_names: reader_names.get_names(),
-            open: Vec::new(),
-            numbers: HashMap::new(),
-            named: Vec::new(),
-            steps: 0,
-        };
+        let mut compiler = Compiler::new(writer_names.get_names(), reader_names.get_names());
         let mut root = Vec::new();
         compiler.record(event, Some(reader), "", &mut root)?;
-        let named = compiler.named.into_iter().map(Vec::into_boxed_slice).collect();
-        Ok(Self { root: root.into_boxed_slice(), named })
+        Ok(compiler.done(root))
+    }
+
+    /// The guard of what follows a record's first `fields` fields, none of which the reader has.
+    ///
+    /// # Errors
+    /// Why such a thing can never be read, with the path.
+    pub(crate) fn compile_tail(writer: &Schema, fields: usize) -> Result<Self, String> {
+        let Schema::Record(event) = writer else {
+            return Err("the schema is not a record".to_owned());
+        };
+        let names = ResolvedSchema::new(writer).map_err(|e| e.to_string())?;
+        let mut compiler = Compiler::new(names.get_names(), names.get_names());
+        compiler.open.push(event.name.fullname(None));
+        let mut root = Vec::new();
+        for field in event.fields.iter().skip(fields) {
+            compiler.value(&field.schema, None, Rule::None, &field.name, &mut root)?;
+        }
+        Ok(compiler.done(root))
     }
 }
 
@@ -56,6 +66,15 @@ struct Compiler<'s> {
 }
 
 impl<'s> Compiler<'s> {
+    fn new(writer_names: &'s Names<'s>, reader_names: &'s Names<'s>) -> Self {
+        Self { writer_names, reader_names, open: Vec::new(), numbers: HashMap::new(), named: Vec::new(), steps: 0 }
+    }
+
+    fn done(self, root: Vec<Step>) -> Guard {
+        let named = self.named.into_iter().map(Vec::into_boxed_slice).collect();
+        Guard { root: root.into_boxed_slice(), named }
+    }
+
     fn record(
         &mut self,
         record: &'s RecordSchema,
@@ -109,6 +128,10 @@ impl<'s> Compiler<'s> {
                 target => target,
             },
         };
+        if rule == Rule::Uuid && Shape::of(writer) == Shape::Bytes {
+            // arrow-avro does not promote bytes to a text that must be a UUID.
+            return Err(at(path, "bytes, but the reader has a UUID as text"));
+        }
         let op = match writer {
             Schema::Ref { name } => return self.named(name, reader, rule, path, out),
             Schema::Record(record) => return self.record(record, reader, path, out),

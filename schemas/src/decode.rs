@@ -21,7 +21,7 @@ pub fn decode(schemas: &Schemas, record: &[u8]) -> Result<AuditEvent, Poison> {
         Poison::new(PoisonCode::Unresolvable, format!("events of schema {id} can't be read here: {reason}"))
     };
     let reader = GenericDatumReader::builder(&known.writer)
-        .reader_schema(schemas.reader())
+        .reader_schema(schemas.bare_reader())
         .build()
         .map_err(|e| refused(e.to_string()))?;
     let mut rest = body;
@@ -123,14 +123,14 @@ impl Fields {
 
     fn long(&mut self, name: Wrong) -> Result<i64, Wrong> {
         match self.take(name)? {
-            Value::Long(n) | Value::TimestampMicros(n) => Ok(n),
+            Value::Long(n) => Ok(n),
             _ => Err(name),
         }
     }
 
     fn uuid(&mut self, name: Wrong) -> Result<Uuid, Wrong> {
         match self.take(name)? {
-            Value::Uuid(id) => Ok(id),
+            Value::String(text) => Uuid::parse_str(&text).map_err(|_| name),
             _ => Err(name),
         }
     }

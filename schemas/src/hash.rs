@@ -105,12 +105,17 @@ enum Column<'a> {
     },
 }
 
+/// Columns of v1, `producer` included.
+const V1_COLUMNS: usize = 25;
+
 /// The batch's columns, cast once.
 struct Columns<'a> {
     event_id: &'a FixedSizeBinaryArray,
     occurred_at: &'a [i64],
     /// What follows them, in the schema's order.
     rest: Vec<Column<'a>>,
+    /// What later schemas added. Empty is the default of each.
+    later: Vec<Texts<'a>>,
 }
 
 impl<'a> Columns<'a> {
@@ -152,7 +157,8 @@ impl<'a> Columns<'a> {
             symbols(column("priority"), "priority", Priority::ALL.iter().map(|symbol| symbol.as_str()))?,
             text("details")?,
         ];
-        Ok(Self { event_id, occurred_at: occurred_at.values(), rest })
+        let later = batch.columns().iter().skip(V1_COLUMNS).map(|column| Texts::of(Some(column), "of a later schema"));
+        Ok(Self { event_id, occurred_at: occurred_at.values(), rest, later: later.collect::<Result<_, _>>()? })
     }
 
     fn write(&self, row: usize, out: &mut Vec<u8>) {
@@ -177,6 +183,13 @@ impl<'a> Columns<'a> {
                     }
                     out.push(0);
                 }
+            }
+        }
+        for (number, texts) in (1..).zip(&self.later) {
+            let value = texts.get(row);
+            if !value.is_empty() {
+                long(number, out);
+                bytes(value, out);
             }
         }
     }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use apache_avro::Schema;
-use arrow_schema::SchemaRef;
+use arrow_avro::reader::Decoder;
+use arrow_schema::{ArrowError, SchemaRef};
 use serde_json::Value as Json;
 
 use crate::batch::{new_decoder, unknown_schema};
@@ -13,7 +14,7 @@ use crate::columns::plain_schema;
 use crate::framing::{Poison, WriterId, split};
 use crate::guard::Guard;
 
-/// The reader schema, and the writer schema of [`crate::encode`]: `schemas/avro/audit_event.v1.avsc`.
+/// The usual reader schema, and the writer schema of [`crate::encode`]: `schemas/avro/audit_event.v1.avsc`.
 pub const AUDIT_EVENT_V1: &str = include_str!("../avro/audit_event.v1.avsc");
 
 /// CRC-64-AVRO of the parsing canonical form of [`AUDIT_EVENT_V1`] (a test compares).
@@ -25,6 +26,9 @@ const READER: &str = "auditstream.v1.AuditEvent";
 #[derive(Clone, Debug)]
 pub struct Schemas {
     reader: Arc<Schema>,
+    /// The same without logical types: see [`bare_form`].
+    bare_reader: Arc<Schema>,
+    reader_json: Arc<str>,
     arrow: SchemaRef,
     known: HashMap<WriterId, Arc<Known>>,
 }
@@ -35,11 +39,20 @@ pub struct Known {
     json: String,
     /// For arrow-avro: see [`arrow_form`].
     pub(crate) arrow_json: String,
+    /// For apache-avro: see [`bare_form`].
     pub(crate) writer: Schema,
     pub(crate) guard: Guard,
+    /// The schema begins with all of the reader's fields as they are, and the reader is v1: so records go straight, and this walks what follows them.
+    pub(crate) tail: Option<Guard>,
+    reader_json: Arc<str>,
 }
 
 impl Known {
+    /// arrow-avro's decoder for bare bodies of this writer, resolved to the reader schema.
+    pub(crate) fn decoder(&self) -> Result<Decoder, ArrowError> {
+        new_decoder(&self.arrow_json, &self.reader_json)
+    }
+
     /// The schema's JSON text as it was added.
     pub fn json(&self) -> &str {
         &self.json
@@ -69,11 +82,23 @@ impl Schemas {
     /// # Errors
     /// None in a build whose tests pass: the schema is compiled in.
     pub fn builtin() -> Result<Self, SchemaError> {
-        let reader = Schema::parse_str(AUDIT_EVENT_V1).map_err(|e| SchemaError::Parse(Box::new(e)))?;
-        let decoder = new_decoder(AUDIT_EVENT_V1)
-            .map_err(|e| SchemaError::Incompatible { reader: READER.to_owned(), reason: e.to_string() })?;
+        Self::reading_as(AUDIT_EVENT_V1)
+    }
+
+    /// Schema v1 under its fingerprint, read as another reader schema: all of v1's fields, and later ones, each a string whose default is empty or a
+    /// nullable string whose default is null. Records of v1 do not go straight then: the straight way makes v1's columns only.
+    ///
+    /// # Errors
+    /// The text is no such schema.
+    pub fn reading_as(reader_json: &str) -> Result<Self, SchemaError> {
+        let reader = Schema::parse_str(reader_json).map_err(|e| SchemaError::Parse(Box::new(e)))?;
+        let unfit = |reason| SchemaError::Incompatible { reader: READER.to_owned(), reason };
+        only_texts_are_added(reader_json).map_err(unfit)?;
+        let decoder = new_decoder(reader_json, reader_json).map_err(|e| unfit(e.to_string()))?;
         let arrow = Arc::new(plain_schema(&decoder.schema()));
-        let mut schemas = Self { reader: Arc::new(reader), arrow, known: HashMap::new() };
+        let bare_reader = Arc::new(bare_form(reader_json).unwrap_or_else(|| reader.clone()));
+        let (reader, reader_json) = (Arc::new(reader), Arc::from(reader_json));
+        let mut schemas = Self { reader, bare_reader, reader_json, arrow, known: HashMap::new() };
         schemas.add(WriterId::Rabin(V1_FINGERPRINT), AUDIT_EVENT_V1)?;
         Ok(schemas)
     }
@@ -86,9 +111,15 @@ impl Schemas {
         let writer = Schema::parse_str(json).map_err(|e| SchemaError::Parse(Box::new(e)))?;
         let incompatible = |reason: String| SchemaError::Incompatible { reader: READER.to_owned(), reason };
         let guard = Guard::compile(&writer, &self.reader).map_err(incompatible)?;
-        let arrow_json = arrow_form(json);
-        new_decoder(&arrow_json).map_err(|e| incompatible(e.to_string()))?;
-        self.known.insert(id, Arc::new(Known { json: json.to_owned(), arrow_json, writer, guard }));
+        let arrow_json = arrow_form(json, &self.reader_json);
+        let reads_v1 = &*self.reader_json == AUDIT_EVENT_V1;
+        let ours = if reads_v1 { leading_fields(json) } else { None };
+        let tail = ours.map(|ours| Guard::compile_tail(&writer, ours)).transpose().map_err(incompatible)?;
+        let writer = bare_writer(json, &self.reader_json).unwrap_or(writer);
+        let reader_json = Arc::clone(&self.reader_json);
+        let known = Known { json: json.to_owned(), arrow_json, writer, guard, tail, reader_json };
+        known.decoder().map_err(|e| incompatible(e.to_string()))?;
+        self.known.insert(id, Arc::new(known));
         Ok(())
     }
 
@@ -121,25 +152,92 @@ impl Schemas {
         &self.arrow
     }
 
-    pub(crate) fn reader(&self) -> &Schema {
-        &self.reader
+    pub(crate) fn bare_reader(&self) -> &Schema {
+        &self.bare_reader
     }
 }
 
 /// A writer schema as arrow-avro should see it: without aliases, which it would follow although the specification gives a
 /// writer's aliases no meaning, and without docs; when that is all in which it differs from the reader schema, it is the
 /// reader schema, and nothing is to be resolved.
-fn arrow_form(writer: &str) -> String {
-    let plain = |text: &str| {
-        let mut json = serde_json::from_str(text).ok()?;
-        drop_keys(&mut json, &["aliases", "doc"]);
-        Some(json)
-    };
-    match plain(writer) {
-        json if json == plain(AUDIT_EVENT_V1) => AUDIT_EVENT_V1.to_owned(),
+fn arrow_form(writer: &str, reader: &str) -> String {
+    match without(writer, &["aliases", "doc"]) {
+        json if json == without(reader, &["aliases", "doc"]) => reader.to_owned(),
         Some(json) => json.to_string(),
         None => writer.to_owned(),
     }
+}
+
+/// How many fields v1 has, if the writer schema begins with just these: then its records begin as v1's do. What has no part in resolution is not compared.
+fn leading_fields(writer: &str) -> Option<usize> {
+    let (writer, v1) = (without(writer, &NO_PART)?, without(AUDIT_EVENT_V1, &NO_PART)?);
+    let (theirs, ours) = (writer["fields"].as_array()?, v1["fields"].as_array()?);
+    theirs.starts_with(ours).then_some(ours.len())
+}
+
+/// Keys of a writer schema that mean nothing to a reader.
+const NO_PART: [&str; 3] = ["aliases", "doc", "default"];
+
+/// What the content hash and the table know how to hold, besides v1.
+fn only_texts_are_added(reader: &str) -> Result<(), String> {
+    let unreadable = || "not a record".to_owned();
+    let parsed = |text: &str| without(text, &["aliases", "doc"]).ok_or_else(unreadable);
+    let (reader, v1) = (parsed(reader)?, parsed(AUDIT_EVENT_V1)?);
+    let fields = |schema: &Json| schema["fields"].as_array().cloned().ok_or_else(unreadable);
+    let (theirs, ours) = (fields(&reader)?, fields(&v1)?);
+    if !theirs.starts_with(&ours) {
+        return Err("the fields do not begin with those of v1".to_owned());
+    }
+    for field in theirs.iter().skip(ours.len()) {
+        let is_text = field["type"] == "string" && field.get("default") == Some(&Json::from(""));
+        let is_nullable =
+            field["type"] == serde_json::json!(["null", "string"]) && field.get("default") == Some(&Json::Null);
+        if !is_text && !is_nullable {
+            return Err(format!("{}: neither a string nor a nullable string with an empty default", field["name"]));
+        }
+    }
+    Ok(())
+}
+
+/// A writer schema as apache-avro should see it: without logical types, and with its fields named as the reader does, because apache-avro does not
+/// follow the reader's aliases.
+fn bare_writer(writer: &str, reader: &str) -> Option<Schema> {
+    let mut json = without(writer, &["logicalType", "aliases"])?;
+    name_as_reader(&mut json, &serde_json::from_str(reader).ok()?);
+    Schema::parse(&json).ok()
+}
+
+fn name_as_reader(writer: &mut Json, reader: &Json) {
+    if let (Some(items), Some(read_items)) = (writer.get_mut("items"), reader.get("items")) {
+        return name_as_reader(items, read_items);
+    }
+    let (Some(fields), Some(readers)) = (writer.get_mut("fields"), reader["fields"].as_array()) else { return };
+    let Some(fields) = fields.as_array_mut() else { return };
+    for reader in readers {
+        let aliases = reader["aliases"].as_array().map_or(&[][..], Vec::as_slice);
+        let is_named = fields.iter().any(|field| field["name"] == reader["name"]);
+        let wanted = |field: &&mut Json| {
+            if is_named { field["name"] == reader["name"] } else { aliases.contains(&field["name"]) }
+        };
+        if let Some(field) = fields.iter_mut().find(wanted) {
+            field["name"] = reader["name"].clone();
+            if let Some(kind) = field.get_mut("type") {
+                name_as_reader(kind, &reader["type"]);
+            }
+        }
+    }
+}
+
+fn without(schema: &str, keys: &[&str]) -> Option<Json> {
+    let mut json = serde_json::from_str(schema).ok()?;
+    drop_keys(&mut json, keys);
+    Some(json)
+}
+
+/// A schema as apache-avro should see it: without logical types. They do not change what a writer's bytes mean, but apache-avro refuses a text that is
+/// no UUID where the reader takes it as text, or not at all, and a UUID that was written as bytes.
+fn bare_form(writer: &str) -> Option<Schema> {
+    Schema::parse(&without(writer, &["logicalType"])?).ok()
 }
 
 fn drop_keys(json: &mut Json, keys: &[&str]) {
@@ -172,11 +270,47 @@ mod tests {
     fn the_reader_schema_is_known_in_any_layout() {
         let mut json: Json = serde_json::from_str(AUDIT_EVENT_V1).unwrap();
         drop_keys(&mut json, &["doc"]);
-        assert_eq!(arrow_form(&json.to_string()), AUDIT_EVENT_V1);
+        assert_eq!(arrow_form(&json.to_string(), AUDIT_EVENT_V1), AUDIT_EVENT_V1);
         json["fields"][2]["aliases"] = Json::from(vec!["customer"]);
-        assert_eq!(arrow_form(&json.to_string()), AUDIT_EVENT_V1);
+        assert_eq!(arrow_form(&json.to_string(), AUDIT_EVENT_V1), AUDIT_EVENT_V1);
         json["fields"][4]["default"] = Json::from("production");
-        assert_ne!(arrow_form(&json.to_string()), AUDIT_EVENT_V1);
+        assert_ne!(arrow_form(&json.to_string(), AUDIT_EVENT_V1), AUDIT_EVENT_V1);
+    }
+
+    #[test]
+    fn fields_behind_those_of_v1_leave_the_straight_way_open() {
+        let tail = |change: &dyn Fn(&mut Vec<Json>)| {
+            let mut json: Json = serde_json::from_str(AUDIT_EVENT_V1).unwrap();
+            change(json["fields"].as_array_mut().unwrap());
+            let mut schemas = Schemas::builtin().unwrap();
+            schemas.add(WriterId::Confluent(1), &json.to_string()).unwrap();
+            schemas.get(WriterId::Confluent(1)).unwrap().tail.is_some()
+        };
+        let region = || serde_json::json!({"name": "region", "type": "string"});
+        assert!(tail(&|_| ()));
+        assert!(tail(&|fields| fields.push(region())));
+        assert!(tail(&|fields| drop(fields[4].as_object_mut().unwrap().remove("default"))));
+        assert!(!tail(&|fields| fields.insert(0, region())));
+        assert!(!tail(&|fields| drop(fields.remove(4))));
+        assert!(!tail(&|fields| fields.swap(3, 4)));
+        assert!(!tail(&|fields| fields[1]["type"] = Json::from("long")));
+    }
+
+    #[test]
+    fn a_reader_schema_is_v1_with_texts_behind_it() {
+        let with = |field: Json| {
+            let mut json: Json = serde_json::from_str(AUDIT_EVENT_V1).unwrap();
+            json["fields"].as_array_mut().unwrap().push(field);
+            Schemas::reading_as(&json.to_string()).map(|schemas| schemas.arrow_schema().fields().len())
+        };
+        let columns = Schemas::builtin().unwrap().arrow_schema().fields().len();
+        assert_eq!(with(serde_json::json!({"name": "a", "type": "string", "default": ""})).unwrap(), columns + 1);
+        assert!(with(serde_json::json!({"name": "a", "type": ["null", "string"], "default": null})).is_ok());
+        for kind in [serde_json::json!("string"), serde_json::json!("long")] {
+            let error = with(serde_json::json!({"name": "a", "type": kind})).unwrap_err();
+            assert!(error.to_string().contains("\"a\": neither"), "{error}");
+        }
+        assert!(Schemas::reading_as("\"string\"").is_err());
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub use databases::DatabaseServer;
 pub use detached::{Status, down, find, list, status};
 pub use error::{InstallError, StackError};
 pub use hook::{bound, hook};
-pub use install::{Installed, Servers, cache_dir, ensure_databases, ensure_installed, ensure_servers};
+pub use install::{Installed, Servers, cache_dir, ensure_avro, ensure_databases, ensure_installed, ensure_servers};
 pub use progress::{Life, Lines, Progress, Silent};
 pub use stack::{Options, Server, Stack};
 pub use state::{Credentials, Role, ServerKind, State};

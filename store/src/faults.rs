@@ -6,9 +6,14 @@
 #[cfg(not(feature = "faults"))]
 use arrow_array::FixedSizeBinaryArray;
 #[cfg(not(feature = "faults"))]
+use auditstream_schemas::{SchemaError, Schemas};
+#[cfg(not(feature = "faults"))]
 use bytes::Bytes;
 #[cfg(not(feature = "faults"))]
 use clickhouse::insert_formatted::InsertFormatted;
+
+#[cfg(not(feature = "faults"))]
+use crate::columns::Column;
 
 /// A moment of a worker's cycle at which a test may end the process, as kill -9 would, or make the step fail.
 ///
@@ -137,6 +142,22 @@ pub(crate) fn content_hashes(hashes: FixedSizeBinaryArray) -> FixedSizeBinaryArr
     hashes
 }
 
+/// The schemas that a worker knows from its start.
+///
+/// # Errors
+/// None in a build whose tests pass: they are compiled in.
+#[cfg(not(feature = "faults"))]
+pub fn schemas() -> Result<Schemas, SchemaError> {
+    Schemas::builtin()
+}
+
+/// Columns behind those of [`crate::EVENT_COLUMNS`].
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub(crate) fn later_columns() -> &'static [Column] {
+    &[]
+}
+
 #[cfg(feature = "faults")]
 mod armed {
     use std::borrow::Cow;
@@ -148,7 +169,10 @@ mod armed {
     use bytes::Bytes;
     use clickhouse::insert_formatted::InsertFormatted;
 
+    use auditstream_schemas::{AUDIT_EVENT_V1, SchemaError, Schemas};
+
     use super::{Guard, Point};
+    use crate::columns::{Column, Source};
 
     /// So long after a send its bytes are with the server, and its answer perhaps on the way back.
     const ON_THE_WAY: Duration = Duration::from_millis(50);
@@ -217,6 +241,34 @@ mod armed {
         FixedSizeBinaryArray::try_from_iter(others).unwrap_or(hashes)
     }
 
+    /// Whether this process plays the next version of the program: its reader schema has a field more, its table a column, and one field has an alias.
+    fn is_next_version() -> bool {
+        static NEXT: OnceLock<bool> = OnceLock::new();
+        *NEXT.get_or_init(|| std::env::var("AUDITSTREAM_FAULTS_READER").is_ok_and(|which| which == "next"))
+    }
+
+    /// The schemas that a worker knows from its start.
+    ///
+    /// # Errors
+    /// None in a build whose tests pass: they are compiled in.
+    pub fn schemas() -> Result<Schemas, SchemaError> {
+        if !is_next_version() {
+            return Schemas::builtin();
+        }
+        let end = AUDIT_EVENT_V1.rfind(']').unwrap_or_default();
+        let (fields, rest) = AUDIT_EVENT_V1.split_at(end);
+        let next = format!("{fields}, {{\"name\": \"region\", \"type\": \"string\", \"default\": \"\"}}{rest}");
+        let name = "\"name\": \"entity_name\"";
+        Schemas::reading_as(&next.replace(name, &format!("{name}, \"aliases\": [\"entity_label\"]")))
+    }
+
+    /// Columns behind those of [`crate::EVENT_COLUMNS`].
+    pub(crate) fn later_columns() -> &'static [Column] {
+        const REGION: &[Column] =
+            &[Column { name: "region", clickhouse_type: "String", source: Source::Field("region") }];
+        if is_next_version() { REGION } else { &[] }
+    }
+
     /// Another number at each call, in each process.
     fn another_number() -> u64 {
         static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -227,6 +279,6 @@ mod armed {
 }
 
 #[cfg(feature = "faults")]
-pub use armed::{arm, crash_point, strikes};
+pub use armed::{arm, crash_point, schemas, strikes};
 #[cfg(feature = "faults")]
-pub(crate) use armed::{content_hashes, crash_half_sent, crash_unheard, token};
+pub(crate) use armed::{content_hashes, crash_half_sent, crash_unheard, later_columns, token};

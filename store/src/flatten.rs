@@ -14,6 +14,7 @@ use arrow_schema::{ArrowError, Field, Schema};
 use auditstream_schemas::Position;
 
 use crate::columns::{EVENT_COLUMNS, Source};
+use crate::faults;
 
 /// Why a decoded batch could not be turned into the table's columns. A fault of the program, not of a record.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +55,7 @@ pub(crate) fn flatten(
     let content_hash: ArrayRef = Arc::new(content_hash);
     let mut fields = Vec::with_capacity(EVENT_COLUMNS.len());
     let mut arrays = Vec::with_capacity(EVENT_COLUMNS.len());
-    for column in EVENT_COLUMNS {
+    for column in EVENT_COLUMNS.iter().chain(faults::later_columns()) {
         let array = match column.source {
             Source::Field(name) => without_nulls(column.name, top(batch, column.name, name)?)?,
             Source::Child(record, name) => {

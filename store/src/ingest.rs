@@ -151,7 +151,7 @@ impl Store {
     /// Names every column, so that columns that were added later take their defaults.
     fn insert_statement(&self) -> String {
         let mut sql = format!("INSERT INTO `{}`.`events` (", self.inner.database);
-        for (index, column) in EVENT_COLUMNS.iter().enumerate() {
+        for (index, column) in EVENT_COLUMNS.iter().chain(faults::later_columns()).enumerate() {
             if index > 0 {
                 sql.push_str(", ");
             }

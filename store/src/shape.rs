@@ -7,6 +7,7 @@ use crate::client::{Store, quoted};
 use crate::columns::EVENT_COLUMNS;
 use crate::ddl::add_column;
 use crate::errors::{CallError, ErrorClass};
+use crate::faults;
 
 /// Columns of the `ledger` table that an insert writes: name and type.
 pub(crate) const LEDGER_COLUMNS: &[(&str, &str)] = &[
@@ -125,7 +126,8 @@ impl Store {
 
     /// Every table that does not fit.
     pub(crate) fn judge(&self, live: &[LiveColumn]) -> Vec<ShapeError> {
-        let events: Vec<_> = EVENT_COLUMNS.iter().map(|column| (column.name, column.clickhouse_type)).collect();
+        let columns = EVENT_COLUMNS.iter().chain(faults::later_columns());
+        let events: Vec<_> = columns.map(|column| (column.name, column.clickhouse_type)).collect();
         let tables = [("events", &*events), ("ledger", LEDGER_COLUMNS), ("dead_letters", DEAD_LETTER_COLUMNS)];
         let one = |(table, expected): (&'static str, &[(&str, &str)])| {
             let live: Vec<_> = live

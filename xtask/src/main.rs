@@ -4,6 +4,7 @@ mod bench;
 mod child;
 mod demo;
 mod faults;
+mod fuzz;
 mod progress;
 mod report;
 mod sim;
@@ -32,6 +33,8 @@ enum Command {
     Demo(demo::Args),
     /// Make the faults that the system survives, on real servers, and show what became of the events.
     Faults(faults::Args),
+    /// Feed the decoders with what a fuzzer makes of records and schemas.
+    Fuzz(fuzz::Args),
     /// Simulate the consumer's core: every order of records, answers, failures, rebalances and crashes, from seeds.
     Sim(sim::Args),
     /// Start, look at and stop a local Kafka and ClickHouse, without containers.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Bench(bench) => bench::run(&bench),
         Command::Demo(args) => demo::run(&args),
         Command::Faults(args) => faults::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Stack(args) => stack::run(args),
         Command::Test(args) => test::run(&args),

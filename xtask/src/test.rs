@@ -64,10 +64,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let programs = Programs::build(progress.as_ref())?;
     progress.step("Python with fastavro");
     let python = python(&auditstream_stack::ensure_installed(progress.as_ref())?)?;
+    progress.step("Avro for Java");
+    let avro = auditstream_stack::ensure_avro(progress.as_ref())?;
     progress.step(&format!("cargo test --release --workspace {}", args.cargo.join(" ")));
     let report = Report::new(&target()?)?;
     let mut test = cargo(&["test", "--release", "--workspace"])?;
     test.args(&args.cargo).env("AUDITSTREAM_PYTHON", python).env("AUDITSTREAM_FAULTS_REPORT", report.file());
+    test.env("AUDITSTREAM_AVRO_CLASS_PATH", avro);
     programs.hand_to(&mut test);
     let tested = succeed("cargo test", &mut test);
     report.finish(args.json.as_deref())?;

@@ -13,7 +13,7 @@ use auditstream_consumer::{CLASSIC_ONLY, GroupProtocol, Telemetry};
 use auditstream_producer::Compression;
 use auditstream_producer::spill::SpillConfig;
 use auditstream_schemas::registry::{Registry, RegistryConfig};
-use auditstream_schemas::{AUDIT_EVENT_V1, Framing, Schemas, WriterId};
+use auditstream_schemas::{AUDIT_EVENT_V1, Framing, WriterId};
 use auditstream_store::{Secret, Tls};
 
 use super::keys::{self, Default as KeyDefault, PROPERTIES};
@@ -240,7 +240,7 @@ impl Settings {
 
     /// For the worker.
     pub(crate) fn worker(&self) -> anyhow::Result<auditstream_consumer::Config> {
-        let mut schemas = Schemas::builtin()?;
+        let mut schemas = auditstream_store::faults::schemas()?;
         if let Some(id) = self.confluent_schema_id {
             schemas.add(WriterId::Confluent(id), AUDIT_EVENT_V1)?;
         }

@@ -5,6 +5,7 @@ mod cli;
 mod crashes;
 mod custom_fields;
 mod doctor;
+mod evolution;
 mod faults;
 mod inserts;
 mod landing;

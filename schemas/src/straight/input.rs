@@ -51,8 +51,8 @@ impl<'a> Input<'a> {
         &self.empties
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.rest.is_empty()
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     #[inline(always)]

@@ -26,6 +26,7 @@ use uuid::Uuid;
 use self::column::{Offsets, Symbols, Texts, Values};
 use self::input::Input;
 use crate::event::{ActorKind, Operation, Outcome, Priority, Timestamp};
+use crate::guard::Guard;
 use crate::hash::{HASH_BYTES, digest};
 
 /// Rows that are decoded before they move on together. Written one event after the other, sixty columns are sixty places in memory, more than the
@@ -87,11 +88,12 @@ impl StraightLane {
     }
 
     /// Appends a body as a row, or answers `None` and is as before.
-    pub(crate) fn push(&mut self, body: &[u8]) -> Option<()> {
+    /// What stands behind the fields that are known here is for `tail` to check; for the current schema that is nothing.
+    pub(crate) fn push(&mut self, body: &[u8], tail: &Guard) -> Option<()> {
         if self.stage.rows == STAGE_ROWS {
             self.rest.append(&mut self.stage);
         }
-        self.stage.push(body)
+        self.stage.push(body, tail)
     }
 
     /// The rows as a batch of `schema`, which is the reader's; empty afterwards.
@@ -138,12 +140,12 @@ impl Columns {
         }
     }
 
-    fn push(&mut self, body: &[u8]) -> Option<()> {
+    fn push(&mut self, body: &[u8], tail: &Guard) -> Option<()> {
         let mut input = Input::new(body);
         let done = self.content(&mut input);
         let content = body.len() - input.left();
         match done.and_then(|()| self.producer(&mut input)) {
-            Some(()) if input.is_empty() => {
+            Some(()) if tail.check(input.rest()).is_ok() => {
                 self.content_hashes.extend_from_slice(&hash(body, content, input.empties()));
                 self.rows += 1;
                 Some(())

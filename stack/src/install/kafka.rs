@@ -55,7 +55,7 @@ pub(crate) fn class_path(cache: &Path) -> Option<String> {
     class_path_of(&folder(cache).join("libs"))
 }
 
-fn class_path_of(libs: &Path) -> Option<String> {
+pub(super) fn class_path_of(libs: &Path) -> Option<String> {
     let mut jars: Vec<String> = fs::read_dir(libs)
         .ok()?
         .flatten()

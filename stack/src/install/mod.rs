@@ -5,6 +5,7 @@
 //! complete, because it is filled under another name and renamed; of two installations at once, one waits for the other;
 //! an installation that dies leaves nothing that a later one would trust, and its half-filled folder is removed.
 
+mod avro;
 mod clickhouse;
 mod kafka;
 mod packages;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+pub use avro::ensure_avro;
 pub(crate) use kafka::JVM_FLAGS as KAFKA_JVM_FLAGS;
 
 use crate::error::InstallError;
