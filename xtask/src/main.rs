@@ -4,6 +4,7 @@ mod bench;
 mod child;
 mod demo;
 mod faults;
+mod others;
 mod progress;
 mod report;
 mod sim;
@@ -34,7 +35,7 @@ enum Command {
     Faults(faults::Args),
     /// Simulate the consumer's core: every order of records, answers, failures, rebalances and crashes, from seeds.
     Sim(sim::Args),
-    /// Start, look at and stop a local Kafka and ClickHouse, without containers.
+    /// Start, look at and stop a local Kafka and ClickHouse, and a schema registry if you like, without containers.
     Stack(stack::Args),
     /// Build everything and run all tests, on a real Kafka and ClickHouse where they need one.
     Test(test::Args),
