@@ -117,7 +117,7 @@ fn jars(folder: &Path) -> Result<()> {
     );
     fs::write(&pom, project).with_context(|| format!("write {}", pom.display()))?;
     let mut maven = command("mvn")?;
-    maven.args(["--batch-mode", "--quiet", "--strict-checksums", "-f"]).arg(&pom);
+    maven.args(["--batch-mode", "--quiet", "-Dstyle.color=never", "--strict-checksums", "-f"]).arg(&pom);
     maven.arg(format!("-Dmaven.repo.local={}", repository.display()));
     maven.arg(format!("{DEPENDENCY_PLUGIN}:copy-dependencies")).args(["-DincludeScope=runtime"]);
     maven.arg("-DexcludeArtifactIds=kafka-clients,slf4j-api");

@@ -59,8 +59,8 @@ pub(crate) fn target() -> Result<PathBuf> {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let progress = crate::progress::shown();
-    let programs = Programs::build(progress.as_ref())?;
     let others = Others::ensure(progress.as_ref())?;
+    let programs = Programs::build(progress.as_ref())?;
     progress.step(&format!("cargo test --release --workspace {}", args.cargo.join(" ")));
     let report = Report::new(&target()?)?;
     let mut test = cargo(&["test", "--release", "--workspace"])?;
