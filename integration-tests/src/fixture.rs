@@ -138,6 +138,16 @@ impl Fixture {
         self.servers.stack()
     }
 
+    /// The base URL of a real schema registry beside the servers, started at the first call. Subjects are named after topics, so tests share it.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn registry_url(&self) -> &str {
+        let started = self.stack().add_registry(&auditstream_stack::Lines::default());
+        started.unwrap_or_else(|error| panic!("the schema registry does not start: {error}"))
+    }
+
     /// Kafka, looked at from outside.
     #[must_use]
     pub fn kafka(&self) -> &Kafka {

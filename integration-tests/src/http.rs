@@ -35,6 +35,14 @@ pub fn post(
     exchange("POST", address, path, headers, body, patience)
 }
 
+/// [`post`] with the method PUT.
+///
+/// # Errors
+/// As [`post`].
+pub fn put(address: &str, path: &str, headers: &[(&str, &str)], body: &[u8], patience: Duration) -> io::Result<Answer> {
+    exchange("PUT", address, path, headers, body, patience)
+}
+
 /// Asks for `path` at `address` (`HOST:PORT`).
 ///
 /// # Errors

@@ -317,9 +317,9 @@ fn a_later_field_at_its_default_leaves_the_content_hash_alone() {
 
 /// Java's class path with Avro on it, from the variable that `cargo xtask test` sets.
 fn java(cases: &[Case]) -> HashMap<String, Result<Json, String>> {
-    let class_path = std::env::var("AUDITSTREAM_AVRO_CLASS_PATH");
+    let class_path = std::env::var("AUDITSTREAM_JAVA_CLASS_PATH");
     let class_path =
-        class_path.expect("AUDITSTREAM_AVRO_CLASS_PATH is not set: run `cargo xtask test`, which installs Avro");
+        class_path.expect("AUDITSTREAM_JAVA_CLASS_PATH is not set: run `cargo xtask test`, which installs Avro");
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/java/Resolve.java");
     let mut java = Command::new(std::env::var_os("AUDITSTREAM_JAVA").unwrap_or_else(|| "java".into()))
         .args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", &class_path])

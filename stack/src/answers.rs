@@ -88,6 +88,15 @@ pub fn clickhouse_answers(port: u16) -> bool {
     http(port, "GET /ping HTTP/1.0\r\nHost: localhost\r\n\r\n", TIMEOUT).is_ok_and(|answer| answer.ends_with("Ok.\n"))
 }
 
+/// True once the schema registry answers a question that its storage must be asked for.
+#[must_use]
+pub fn registry_answers(port: u16) -> bool {
+    // The first answer after a start takes longer than the others.
+    let request = format!("GET {}/subjects HTTP/1.0\r\nHost: localhost\r\n\r\n", crate::registry::PATH);
+    let answer = http(port, &request, Duration::from_secs(2));
+    answer.is_ok_and(|answer| answer.split_whitespace().nth(1) == Some("200"))
+}
+
 /// Runs one statement without a result.
 pub(crate) fn clickhouse_execute(port: u16, user: &str, password: &str, sql: &str) -> io::Result<()> {
     let request = format!(
@@ -159,5 +168,6 @@ mod tests {
         let [port] = crate::ports::pick::<1>().unwrap();
         assert!(!kafka_answers(port));
         assert!(!clickhouse_answers(port));
+        assert!(!registry_answers(port));
     }
 }

@@ -234,6 +234,9 @@ pub(crate) fn client_toml(state: &State, user: &Credentials, other: &str) -> Str
         url = state.clickhouse_url,
         password = user.password,
     );
+    if let Some(registry) = &state.registry_url {
+        let _ = write!(text, "\n[schema]\nregistry_url = \"{registry}\"\n");
+    }
     text
 }
 

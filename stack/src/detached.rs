@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::answers::{clickhouse_answers, kafka_answers};
+use crate::answers::{clickhouse_answers, kafka_answers, registry_answers};
 use crate::claim::{alive, check_name, living};
 use crate::error::StackError;
 use crate::hook::remove_folder;
@@ -26,6 +26,8 @@ pub struct Status {
     pub kafka_answers: bool,
     /// ClickHouse answers `/ping`.
     pub clickhouse_answers: bool,
+    /// The schema registry answers; `None` when the stack has none.
+    pub registry_answers: Option<bool>,
 }
 
 /// All stacks in the cache folder that are up, by name. One that is just starting is not listed yet.
@@ -53,6 +55,7 @@ pub fn status() -> Result<Vec<Status>, StackError> {
     let ask = |state: State| Status {
         kafka_answers: kafka_answers(state.kafka_port),
         clickhouse_answers: clickhouse_answers(state.clickhouse_http_port),
+        registry_answers: state.registry_url.as_ref().map(|_| registry_answers(state.registry_port)),
         state,
     };
     Ok(list()?.into_iter().map(ask).collect())

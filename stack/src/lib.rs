@@ -1,4 +1,4 @@
-//! Real Apache Kafka and real ClickHouse on this machine, without containers.
+//! Real Apache Kafka and real ClickHouse on this machine, without containers; a schema registry for who asks for one.
 //!
 //! ```no_run
 //! use auditstream_stack::{Options, Role, Stack};
@@ -33,18 +33,22 @@ mod ports;
 mod progress;
 mod protocol;
 mod random;
+mod registry;
 mod server;
 mod stack;
 mod state;
 mod supervisor;
 
-pub use answers::{clickhouse_answers, kafka_answers};
+pub use answers::{clickhouse_answers, kafka_answers, registry_answers};
 pub use config::KafkaListener;
 pub use databases::DatabaseServer;
 pub use detached::{Status, down, find, list, status};
 pub use error::{InstallError, StackError};
 pub use hook::{bound, hook};
-pub use install::{Installed, Servers, cache_dir, ensure_avro, ensure_databases, ensure_installed, ensure_servers};
+pub use install::{
+    Installed, Registry, Servers, cache_dir, ensure_databases, ensure_installed, ensure_java_compiler, ensure_maven,
+    ensure_registry, ensure_servers,
+};
 pub use progress::{Life, Lines, Progress, Silent};
 pub use stack::{Options, Server, Stack};
 pub use state::{Credentials, Role, ServerKind, State};

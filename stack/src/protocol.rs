@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::KafkaListener;
-use crate::install::Servers;
+use crate::install::{Registry, Servers};
 use crate::state::{ServerKind, State};
 
 /// Goes up with every change, so that an executable left from an older build is refused with a clear message.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// The first line: what to start.
 #[derive(Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub(crate) struct Spec {
 }
 
 /// Every further line from the owner. Each gets exactly one reply.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
     /// SIGKILL.
@@ -43,6 +43,8 @@ pub(crate) enum Request {
     Pause(ServerKind),
     /// SIGCONT.
     Resume(ServerKind),
+    /// Start a schema registry beside the others; nothing when there is one.
+    AddRegistry(Registry),
     /// Only tell the state.
     Look,
     /// Live on without an owner.

@@ -1,4 +1,4 @@
-//! The two server processes: how each is started, and the signals it may get.
+//! The server processes: how each is started, and the signals it may get.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -14,6 +14,7 @@ use crate::error::{StackError, Tried as _};
 use crate::hook::{HOST, PROCESS_NAME, SELF, bound_command};
 use crate::install;
 use crate::random;
+use crate::registry;
 use crate::state::ServerKind;
 
 /// Patience for SIGTERM before SIGKILL follows.
@@ -29,17 +30,25 @@ pub(crate) struct Servers {
     installed: install::Servers,
     kafka: Option<Child>,
     clickhouse: Option<Child>,
+    registry: Option<Child>,
+    registry_plan: Option<registry::Plan>,
 }
 
 impl Servers {
     pub(crate) fn new(dir: PathBuf, throughput: bool, installed: install::Servers) -> Self {
-        Self { dir, throughput, installed, kafka: None, clickhouse: None }
+        Self { dir, throughput, installed, kafka: None, clickhouse: None, registry: None, registry_plan: None }
+    }
+
+    /// What a start of the registry is to do from now on.
+    pub(crate) fn plan_registry(&mut self, plan: registry::Plan) {
+        self.registry_plan = Some(plan);
     }
 
     fn slot(&mut self, server: ServerKind) -> &mut Option<Child> {
         match server {
             ServerKind::Kafka => &mut self.kafka,
             ServerKind::Clickhouse => &mut self.clickhouse,
+            ServerKind::Registry => &mut self.registry,
         }
     }
 
@@ -48,6 +57,7 @@ impl Servers {
         let slot = match server {
             ServerKind::Kafka => &self.kafka,
             ServerKind::Clickhouse => &self.clickhouse,
+            ServerKind::Registry => &self.registry,
         };
         slot.as_ref().map(Child::id)
     }
@@ -80,6 +90,10 @@ impl Servers {
                     .env("MALLOC_CONF", CLICKHOUSE_MALLOC);
                 command
             }
+            ServerKind::Registry => match &self.registry_plan {
+                Some(plan) => plan.command(&self.dir),
+                None => return Err(StackError::Failed("the stack has no schema registry".into())),
+            },
         };
         // The last name is the one that gets what the process prints.
         let name = server.log_names().last().copied().unwrap_or("server.log");
@@ -101,7 +115,7 @@ impl Servers {
         }
     }
 
-    /// SIGKILL to both at once, then waits for both.
+    /// SIGKILL to all at once, then waits for all.
     pub(crate) fn kill_all(&mut self) {
         for server in ServerKind::ALL {
             if let Some(child) = self.slot(server) {

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::claim::check_name;
 use crate::config::KafkaListener;
 use crate::error::{StackError, Tried as _};
 use crate::hook::{PROCESS_NAME, SUPERVISE, executable, remove_folder};
-use crate::install::{cache_dir, ensure_servers};
+use crate::install::{Registry, cache_dir, ensure_registry, ensure_servers};
 use crate::progress::{Lines, Progress};
 use crate::protocol::{Reply, Request, Spec, VERSION};
 use crate::state::{Role, ServerKind, State};
@@ -34,6 +34,8 @@ pub struct Options {
     pub kafka_listeners: Vec<KafkaListener>,
     /// Users and passwords for listeners with SCRAM-SHA-512.
     pub kafka_scram_users: Vec<(String, String)>,
+    /// A schema registry too, as [`Stack::add_registry`] does.
+    pub registry: bool,
     /// The executable that plays the supervisor. By default `AUDITSTREAM_STACK_EXE`, else this one when it called
     /// [`hook`](crate::hook()), else an `auditstream-stack` beside it or in the two folders above.
     pub exe: Option<PathBuf>,
@@ -48,6 +50,7 @@ impl Default for Options {
             clickhouse_memory: 6 << 30,
             kafka_listeners: Vec::new(),
             kafka_scram_users: Vec::new(),
+            registry: false,
             exe: None,
         }
     }
@@ -66,13 +69,15 @@ pub(crate) fn root() -> Result<PathBuf, StackError> {
     Ok(cache_dir()?.join("stacks"))
 }
 
-/// A running Kafka and ClickHouse. Dropping it, or the death of this process, stops both and removes their folder.
+/// A running Kafka and ClickHouse, and a schema registry if asked for. Dropping it, or the death of this process, stops them and removes their folder.
 #[derive(Debug)]
 pub struct Stack {
     /// As it was when it started; pids change.
     start: State,
     kafka: Server,
     clickhouse: Server,
+    registry: Server,
+    registry_url: OnceLock<String>,
     link: Arc<Mutex<Link>>,
 }
 
@@ -99,6 +104,7 @@ impl Stack {
         check_name(&name)?;
         options.kafka_listeners.iter().try_for_each(|listener| listener.check().map_err(StackError::Failed))?;
         let servers = ensure_servers(progress)?;
+        let registry = options.registry.then(|| ensure_registry(progress)).transpose()?;
         let root = root()?;
         let dir = match options.dir {
             Some(dir) => std::path::absolute(&dir).tried("find", &dir)?,
@@ -119,7 +125,48 @@ impl Stack {
         let (link, start) = Link::open(&exe, &spec)?;
         let link = Arc::new(Mutex::new(link));
         let server = |kind| Server { kind, link: Arc::clone(&link) };
-        Ok(Self { start, kafka: server(ServerKind::Kafka), clickhouse: server(ServerKind::Clickhouse), link })
+        let stack = Self {
+            start,
+            kafka: server(ServerKind::Kafka),
+            clickhouse: server(ServerKind::Clickhouse),
+            registry: server(ServerKind::Registry),
+            registry_url: OnceLock::new(),
+            link,
+        };
+        if let Some(registry) = &registry {
+            stack.ask_for_registry(registry)?;
+        }
+        Ok(stack)
+    }
+
+    /// Starts a schema registry (Apicurio) beside the two servers, installed first when it is missing, and returns its base URL when it answers. It
+    /// keeps what is registered in memory: a restart forgets all of it. Called again, it only returns the URL.
+    ///
+    /// # Errors
+    /// As for [`Stack::start`].
+    pub fn add_registry(&self, progress: &dyn Progress) -> Result<&str, StackError> {
+        match self.registry_url() {
+            Some(url) => Ok(url),
+            None => self.ask_for_registry(&ensure_registry(progress)?),
+        }
+    }
+
+    fn ask_for_registry(&self, installed: &Registry) -> Result<&str, StackError> {
+        let state = lock(&self.link).ask(Request::AddRegistry(installed.clone()))?;
+        let url = state.registry_url.ok_or_else(|| StackError::Supervisor("answers without a registry".into()))?;
+        Ok(self.registry_url.get_or_init(|| url))
+    }
+
+    /// The schema registry's base URL, `http://127.0.0.1:PORT/apis/ccompat/v7`, when it was asked for.
+    #[must_use]
+    pub fn registry_url(&self) -> Option<&str> {
+        self.registry_url.get().map(String::as_str)
+    }
+
+    /// The schema registry; a stack that was not asked for one can't start it.
+    #[must_use]
+    pub fn registry(&self) -> &Server {
+        &self.registry
     }
 
     /// `127.0.0.1:PORT`.

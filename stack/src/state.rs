@@ -70,7 +70,7 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// One of the two servers.
+/// One of the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServerKind {
@@ -78,11 +78,15 @@ pub enum ServerKind {
     Kafka,
     /// ClickHouse.
     Clickhouse,
+    /// The schema registry, which not every stack has.
+    Registry,
 }
 
 impl ServerKind {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Kafka, Self::Clickhouse];
+    /// All that a stack may have.
+    pub const ALL: [Self; 3] = [Self::Kafka, Self::Clickhouse, Self::Registry];
+    /// Those that every stack has.
+    pub(crate) const ALWAYS: [Self; 2] = [Self::Kafka, Self::Clickhouse];
 
     /// As people write it.
     #[must_use]
@@ -90,6 +94,7 @@ impl ServerKind {
         match self {
             Self::Kafka => "Kafka",
             Self::Clickhouse => "ClickHouse",
+            Self::Registry => "the schema registry",
         }
     }
 
@@ -99,6 +104,7 @@ impl ServerKind {
         match self {
             Self::Kafka => &["kafka.log"],
             Self::Clickhouse => &["clickhouse.log", "clickhouse-host.log"],
+            Self::Registry => &["registry.log"],
         }
     }
 }
@@ -135,6 +141,15 @@ pub struct State {
     pub clickhouse_tcp_port: u16,
     /// ClickHouse's process while it runs.
     pub clickhouse_pid: Option<u32>,
+    /// The schema registry's base URL, `http://127.0.0.1:PORT/apis/ccompat/v7`; `None` when the stack has none.
+    #[serde(default)]
+    pub registry_url: Option<String>,
+    /// Its port; 0 when the stack has none.
+    #[serde(default)]
+    pub registry_port: u16,
+    /// Its process while it runs.
+    #[serde(default)]
+    pub registry_pid: Option<u32>,
     /// ClickHouse's users.
     pub users: Vec<Credentials>,
 }
@@ -170,6 +185,7 @@ impl State {
         match server {
             ServerKind::Kafka => self.kafka_pid,
             ServerKind::Clickhouse => self.clickhouse_pid,
+            ServerKind::Registry => self.registry_pid,
         }
     }
 

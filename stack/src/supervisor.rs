@@ -18,13 +18,15 @@ use nix::unistd;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::answers::{clickhouse_answers, clickhouse_execute, kafka_answers};
+use crate::answers::{clickhouse_answers, clickhouse_execute, kafka_answers, registry_answers};
 use crate::claim::Claim;
 use crate::config;
 use crate::error::{StackError, Tried as _, chain};
+use crate::install::Registry;
 use crate::ports;
 use crate::protocol::{Reply, Request, Spec, VERSION};
 use crate::random;
+use crate::registry;
 use crate::server::{Servers, tail};
 use crate::state::{Credentials, Role, ServerKind, State, write_private};
 
@@ -110,6 +112,9 @@ impl Supervisor {
             clickhouse_http_port: 0,
             clickhouse_tcp_port: 0,
             clickhouse_pid: None,
+            registry_url: None,
+            registry_port: 0,
+            registry_pid: None,
             users,
         };
         let servers = Servers::new(claim.dir.clone(), spec.throughput, spec.servers.clone());
@@ -175,6 +180,7 @@ impl Supervisor {
                 self.servers.start(server)?;
                 self.wait_until_ready(&[server])?;
             }
+            Request::AddRegistry(installed) => self.add_registry(&installed)?,
             Request::Detach => self.state.detached = true,
             Request::Look | Request::Shutdown => {}
         }
@@ -185,6 +191,7 @@ impl Supervisor {
     fn note_pids(&mut self) -> Result<(), StackError> {
         self.state.kafka_pid = self.servers.pid(ServerKind::Kafka);
         self.state.clickhouse_pid = self.servers.pid(ServerKind::Clickhouse);
+        self.state.registry_pid = self.servers.pid(ServerKind::Registry);
         self.state.write()
     }
 
@@ -193,14 +200,12 @@ impl Supervisor {
         loop {
             tries += 1;
             self.configure()?;
-            let started = ServerKind::ALL.iter().try_for_each(|server| self.servers.start(*server));
-            match started.and_then(|()| self.wait_until_ready(&ServerKind::ALL)) {
+            let started = ServerKind::ALWAYS.iter().try_for_each(|server| self.servers.start(*server));
+            match started.and_then(|()| self.wait_until_ready(&ServerKind::ALWAYS)) {
                 Ok(()) => break,
                 Err(error) => {
                     self.servers.kill_all();
-                    let text = error.to_string();
-                    let taken = text.contains("Address already in use") || text.contains("BindException");
-                    if !taken || tries == PORT_TRIES {
+                    if !is_taken(&error) || tries == PORT_TRIES {
                         return Err(error);
                     }
                     fs::remove_dir_all(self.state.dir.join("kafka")).tried("clear", &self.state.dir)?;
@@ -250,6 +255,12 @@ impl Supervisor {
         let users = config::users_file(config::USERS_TEMPLATE, &self.state.users).map_err(StackError::Failed)?;
         write_private(&dir.join("users.xml"), &users)?;
         fs::create_dir_all(dir.join("clickhouse")).tried("create", &dir.join("clickhouse"))?;
+        self.write_client_files()
+    }
+
+    /// What clients need to connect.
+    fn write_client_files(&self) -> Result<(), StackError> {
+        let dir = &self.state.dir;
         for (role, file, other) in [
             (Role::Ingest, "auditstream.toml", "As administrator (for `auditstream migrate`): auditstream-admin.toml."),
             (Role::Admin, "auditstream-admin.toml", "For the worker and everything else: auditstream.toml."),
@@ -259,6 +270,33 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    fn add_registry(&mut self, installed: &Registry) -> Result<(), StackError> {
+        if self.state.registry_url.is_some() {
+            return Ok(());
+        }
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let [port, management_port] = ports::pick::<2>().tried("find free ports for", &self.state.dir)?;
+            let plan = registry::Plan { installed: installed.clone(), port, management_port };
+            let url = plan.url();
+            self.state.registry_port = port;
+            self.servers.plan_registry(plan);
+            let started = self.servers.start(ServerKind::Registry);
+            match started.and_then(|()| self.wait_until_ready(&[ServerKind::Registry])) {
+                Ok(()) => self.state.registry_url = Some(url),
+                Err(error) => {
+                    self.servers.kill(ServerKind::Registry);
+                    if !is_taken(&error) || tries == PORT_TRIES {
+                        return Err(error);
+                    }
+                    continue;
+                }
+            }
+            return self.write_client_files();
+        }
     }
 
     fn wait_until_ready(&mut self, which: &[ServerKind]) -> Result<(), StackError> {
@@ -280,6 +318,7 @@ impl Supervisor {
             waiting.retain(|server| match server {
                 ServerKind::Kafka => !kafka_answers(self.state.kafka_port),
                 ServerKind::Clickhouse => !clickhouse_answers(self.state.clickhouse_http_port),
+                ServerKind::Registry => !registry_answers(self.state.registry_port),
             });
             if !waiting.is_empty() {
                 thread::sleep(Duration::from_millis(10));
@@ -291,6 +330,14 @@ impl Supervisor {
     fn closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
+}
+
+/// Whether another process was quicker to take a port, by what the servers' logs say of it.
+fn is_taken(error: &StackError) -> bool {
+    let text = error.to_string();
+    ["Address already in use", "BindException", "already bound", "already in use"]
+        .iter()
+        .any(|sign| text.contains(sign))
 }
 
 fn listen_to_signals(sender: Sender<Event>, closing: Arc<AtomicBool>) -> Result<(), StackError> {

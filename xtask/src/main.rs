@@ -5,6 +5,7 @@ mod child;
 mod demo;
 mod faults;
 mod fuzz;
+mod others;
 mod progress;
 mod report;
 mod sim;
@@ -37,7 +38,7 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Simulate the consumer's core: every order of records, answers, failures, rebalances and crashes, from seeds.
     Sim(sim::Args),
-    /// Start, look at and stop a local Kafka and ClickHouse, without containers.
+    /// Start, look at and stop a local Kafka and ClickHouse, and a schema registry if you like, without containers.
     Stack(stack::Args),
     /// Build everything and run all tests, on a real Kafka and ClickHouse where they need one.
     Test(test::Args),

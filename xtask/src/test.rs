@@ -1,17 +1,14 @@
 //! `cargo xtask test`: everything from a clean clone to a verdict.
 
-use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use auditstream_stack::{Installed, Progress};
+use auditstream_stack::Progress;
 
-use crate::child::{cargo, command, succeed};
+use crate::child::{cargo, succeed};
+use crate::others::Others;
 use crate::report::Report;
-
-/// An Avro implementation that shares no code with ours reads our golden files.
-const FASTAVRO: &str = "fastavro==1.13.1";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -35,6 +32,7 @@ impl Programs {
         progress.step("packages and servers");
         auditstream_stack::ensure_installed(progress)?;
         auditstream_stack::ensure_databases(progress)?;
+        auditstream_stack::ensure_registry(progress)?;
         progress.step("build the programs the tests start (release)");
         succeed("cargo build", &mut cargo(&["build", "--release", "--workspace", "--bins"])?)?;
         progress.step("build the worker with crash points (release)");
@@ -61,41 +59,15 @@ pub(crate) fn target() -> Result<PathBuf> {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let progress = crate::progress::shown();
+    let others = Others::ensure(progress.as_ref())?;
     let programs = Programs::build(progress.as_ref())?;
-    progress.step("Python with fastavro");
-    let python = python(&auditstream_stack::ensure_installed(progress.as_ref())?)?;
-    progress.step("Avro for Java");
-    let avro = auditstream_stack::ensure_avro(progress.as_ref())?;
     progress.step(&format!("cargo test --release --workspace {}", args.cargo.join(" ")));
     let report = Report::new(&target()?)?;
     let mut test = cargo(&["test", "--release", "--workspace"])?;
-    test.args(&args.cargo).env("AUDITSTREAM_PYTHON", python).env("AUDITSTREAM_FAULTS_REPORT", report.file());
-    test.env("AUDITSTREAM_AVRO_CLASS_PATH", avro);
+    test.args(&args.cargo).env("AUDITSTREAM_FAULTS_REPORT", report.file());
     programs.hand_to(&mut test);
+    others.hand_to(&mut test);
     let tested = succeed("cargo test", &mut test);
     report.finish(args.json.as_deref())?;
     tested
-}
-
-/// A Python with fastavro, made once in the cache. Complete when the marker is there.
-fn python(installed: &Installed) -> Result<PathBuf> {
-    let folder = installed.cache.join(format!("python-{}", FASTAVRO.replace("==", "-")));
-    let (python, marker) = (folder.join("bin/python3"), folder.join("complete"));
-    if marker.is_file() && python.exists() {
-        return Ok(python);
-    }
-    // Two at once: the second waits and then finds it done.
-    let turn =
-        File::create(installed.cache.join("python.lock")).context("create the lock file of the Python folder")?;
-    turn.lock().context("lock the Python folder")?;
-    if marker.is_file() && python.exists() {
-        return Ok(python);
-    }
-    if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
-    }
-    succeed("python3 -m venv", command("python3")?.args(["-m", "venv"]).arg(&folder))?;
-    succeed("pip install", command(&python)?.args(["-m", "pip", "install", "--quiet", FASTAVRO]))?;
-    File::create(&marker).with_context(|| format!("create {}", marker.display()))?;
-    Ok(python)
 }

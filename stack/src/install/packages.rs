@@ -39,6 +39,15 @@ pub(crate) const RUN: &[Package] = &[program("default-jre-headless", "java")];
 /// To download them.
 pub(crate) const DOWNLOAD: &[Package] = &[program("maven", "mvn"), program("npm", "npm"), program("tar", "tar")];
 
+/// To download the schema registry.
+pub(crate) const MAVEN: &[Package] = &[program("maven", "mvn"), program("tar", "tar")];
+/// To download the Java that it needs.
+pub(crate) const PYTHON: &[Package] =
+    &[program("python3", "python3"), Package { name: "python3-venv", sign: Sign::PythonVenv }];
+
+/// To compile the Java client of the tests.
+pub(crate) const JAVA_COMPILER: &[Package] = &[program("default-jdk-headless", "javac")];
+
 /// A database server for the tests of the outbox.
 pub(crate) const POSTGRES: &[Package] = &[Package { name: "postgresql", sign: Sign::Postgres }];
 pub(crate) const MARIADB: &[Package] = &[

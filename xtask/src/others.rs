@@ -1,0 +1,127 @@
+//! Other people's clients, which share no code with ours: tests exchange events with them. Made once, in the cache; afterwards nothing touches the
+//! network.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use auditstream_stack::Progress;
+
+use crate::child::{command, succeed};
+
+/// An Avro implementation that reads our golden files.
+const FASTAVRO: &str = "fastavro==1.13.1";
+
+/// Confluent's own client with its serializers, and what they import. `certifi` (MPL) is left out: nothing speaks TLS here. What is not listed is not
+/// installed.
+const CONFLUENT: &[&str] = &[
+    "confluent-kafka==2.13.0",
+    FASTAVRO,
+    "httpx==0.28.1",
+    "httpcore==1.0.9",
+    "h11==0.16.0",
+    "anyio==4.16.0",
+    "idna==3.20",
+    "typing_extensions==4.16.0",
+    "attrs==26.1.0",
+    "cachetools==8.0.1",
+    "Authlib==1.9.9",
+    "joserfc==1.8.0",
+    "cryptography==50.0.2",
+    "cffi==2.1.1",
+    "pycparser==3.12",
+];
+
+/// Apicurio's serializer for Kafka's Java client, the newest on Maven Central, with Avro's own library.
+const JAVA_SERDE: &str = "2.6.13.Final";
+const DEPENDENCY_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1";
+
+/// Where they are.
+pub(crate) struct Others {
+    fastavro: PathBuf,
+    confluent: PathBuf,
+    java_class_path: String,
+}
+
+impl Others {
+    /// Installs what is missing.
+    pub(crate) fn ensure(progress: &dyn Progress) -> Result<Self> {
+        let installed = auditstream_stack::ensure_installed(progress)?;
+        auditstream_stack::ensure_java_compiler(progress)?;
+        let cache = &installed.cache;
+        progress.step("Python with fastavro, and with Confluent's client");
+        let fastavro = made(cache, &format!("python-{}", FASTAVRO.replace("==", "-")), |dir| venv(dir, &[FASTAVRO]))?;
+        let confluent =
+            made(cache, &format!("python-{}", CONFLUENT[0].replace("==", "-")), |dir| venv(dir, CONFLUENT))?;
+        progress.step("Java's Avro and Apicurio's serializer");
+        let serde = made(cache, &format!("java-serde-{JAVA_SERDE}"), |dir| {
+            auditstream_stack::ensure_maven(progress)?;
+            jars(dir)
+        })?;
+        // In front of Kafka's jars, so that the serializer gets the JSON library that it was built with.
+        let java_class_path = format!("{}/*:{}", serde.join("libs").display(), installed.servers.kafka_class_path);
+        let python = |dir: PathBuf| dir.join("bin/python3");
+        Ok(Self { fastavro: python(fastavro), confluent: python(confluent), java_class_path })
+    }
+
+    /// Tells a test run where they are.
+    pub(crate) fn hand_to(&self, test: &mut Command) {
+        test.env("AUDITSTREAM_PYTHON", &self.fastavro);
+        test.env("AUDITSTREAM_CONFLUENT_PYTHON", &self.confluent);
+        test.env("AUDITSTREAM_JAVA_CLASS_PATH", &self.java_class_path);
+    }
+}
+
+/// A folder of the cache, filled by `make` unless it is there. Complete when the marker is there.
+fn made(cache: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let folder = cache.join(name);
+    let marker = folder.join("complete");
+    if marker.is_file() {
+        return Ok(folder);
+    }
+    // Two at once: the second waits and then finds it done.
+    let turn = File::create(cache.join("python.lock")).context("create the lock file of the tests' tools")?;
+    turn.lock().context("lock the tests' tools")?;
+    if marker.is_file() {
+        return Ok(folder);
+    }
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
+    }
+    make(&folder)?;
+    File::create(&marker).with_context(|| format!("create {}", marker.display()))?;
+    Ok(folder)
+}
+
+/// A virtual environment with exactly these packages.
+fn venv(folder: &Path, packages: &[&str]) -> Result<()> {
+    succeed("python3 -m venv", command("python3")?.args(["-m", "venv"]).arg(folder))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"];
+    succeed("pip install", command(folder.join("bin/python3"))?.args(pip).args(packages))
+}
+
+/// The serializer and what it needs, but for Kafka's client, which the stack has.
+fn jars(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    let (pom, repository) = (folder.join("pom.xml"), folder.join("maven"));
+    let project = format!(
+        "<project xmlns=\"http://maven.apache.org/POM/4.0.0\">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>auditstream</groupId><artifactId>tests</artifactId><version>1</version>
+  <dependencies>
+    <dependency><groupId>io.apicurio</groupId><artifactId>apicurio-registry-serdes-avro-serde</artifactId><version>{JAVA_SERDE}</version></dependency>
+  </dependencies>
+</project>
+"
+    );
+    fs::write(&pom, project).with_context(|| format!("write {}", pom.display()))?;
+    let mut maven = command("mvn")?;
+    maven.args(["--batch-mode", "--quiet", "-Dstyle.color=never", "--strict-checksums", "-f"]).arg(&pom);
+    maven.arg(format!("-Dmaven.repo.local={}", repository.display()));
+    maven.arg(format!("{DEPENDENCY_PLUGIN}:copy-dependencies")).args(["-DincludeScope=runtime"]);
+    maven.arg("-DexcludeArtifactIds=kafka-clients,slf4j-api");
+    maven.arg(format!("-DoutputDirectory={}", folder.join("libs").display()));
+    succeed("mvn dependency:copy-dependencies", &mut maven)?;
+    fs::remove_dir_all(&repository).with_context(|| format!("remove {}", repository.display()))
+}
