@@ -48,7 +48,8 @@ pub struct Config {
     pub compression: Compression,
     /// How long a batch waits for more events, 0 to 900 s. Default 5 ms.
     pub linger: Duration,
-    /// How long an event may take to be acknowledged, retries included, 1 ms to 24 days. Default 120 s.
+    /// How long an event may take to be acknowledged, retries included, 1 ms to 24 days. Default 120 s. While more than 16,384 events are on their way, the
+    /// next ones wait for their turn first, at most as long again.
     pub delivery_timeout: Duration,
     /// Largest message with key and headers, in bytes, 1,000 to 1,000,000,000; at most the topic's
     /// `max.message.bytes`. Default 1,000,000.

@@ -107,6 +107,7 @@ impl Producer {
             client,
             client_config,
             topic: config.topic,
+            delivery_timeout: (!has_spill).then_some(config.delivery_timeout),
             framing: config.framing,
             stamp,
             prepare,

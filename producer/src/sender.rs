@@ -27,6 +27,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer
 
 use crate::budget::Permit;
 use crate::delivery::{Ack, Answer, Context, InFlight, Outcome, Shared, failure, shut_down};
+use crate::error::{DeliveryFailure, FailReason};
 use crate::headers::{HeaderWriter, TraceParent};
 use crate::loss::LossReporter;
 use crate::prepare::Prepare;
@@ -96,6 +97,8 @@ pub(crate) struct Sender {
     pub(crate) client: ThreadedProducer<Context>,
     pub(crate) client_config: ClientConfig,
     pub(crate) topic: String,
+    /// How long an event may wait for librdkafka's room; with a spill for ever.
+    pub(crate) delivery_timeout: Option<Duration>,
     pub(crate) framing: Framing,
     /// Written into events that have no stamp; `seq` is the next one.
     pub(crate) stamp: ProducerStamp,
@@ -119,8 +122,15 @@ struct State {
     payload: Vec<u8>,
     key: String,
     headers: HeaderWriter,
-    /// What waits until librdkafka holds less, in order, each with its generation.
-    backlog: VecDeque<(Box<Queued>, Arc<()>)>,
+    /// What waits until librdkafka holds less, in order.
+    backlog: VecDeque<Waiting>,
+}
+
+/// An event that librdkafka has no room for yet.
+struct Waiting {
+    queued: Box<Queued>,
+    generation: Arc<()>,
+    since: Instant,
 }
 
 impl Sender {
@@ -182,7 +192,7 @@ impl Sender {
                 if state.backlog.is_empty() && self.has_room() {
                     self.send(queued, generation, state);
                 } else {
-                    state.backlog.push_back((queued, generation));
+                    state.backlog.push_back(Waiting { queued, generation, since: Instant::now() });
                 }
             }
             Message::Flush(wait) => {
@@ -198,11 +208,21 @@ impl Sender {
         self.is_spilling() || self.shared.direct.0.load(Ordering::Acquire) < HELD
     }
 
+    /// Sends what librdkafka has room for, and fails what has waited too long.
     fn send_backlog(&mut self, state: &mut State) {
         while self.has_room()
-            && let Some((queued, generation)) = state.backlog.pop_front()
+            && let Some(Waiting { queued, generation, .. }) = state.backlog.pop_front()
         {
             self.send(queued, generation, state);
+        }
+        let Some(timeout) = self.delivery_timeout.filter(|_| !state.backlog.is_empty()) else { return };
+        let now = Instant::now();
+        let is_late = |waiting: &Waiting| now.duration_since(waiting.since) > timeout;
+        while state.backlog.front().is_some_and(is_late)
+            && let Some(late) = state.backlog.pop_front()
+        {
+            let detail = "librdkafka had no room for it in all that time".to_owned();
+            self.fail(late, DeliveryFailure { reason: FailReason::TimedOut, detail });
         }
     }
 
@@ -358,37 +378,40 @@ impl Sender {
             while let Ok(message) = self.queue.try_recv() {
                 self.handle(message, state);
             }
-            while let Some((queued, generation)) = state.backlog.pop_front() {
+            while let Some(Waiting { queued, generation, .. }) = state.backlog.pop_front() {
                 self.send(queued, generation, state);
             }
             self.spill_the_rest();
         }
         self.client.purge(PurgeConfig::default().queue().inflight());
-        for (queued, generation) in state.backlog.drain(..) {
-            self.give_up_one(*queued, generation);
+        for waiting in state.backlog.drain(..) {
+            self.fail(waiting, shut_down());
         }
         let until = Instant::now() + PURGE_GRACE;
         while self.shared.budget.events() > 0 && Instant::now() < until {
             match self.queue.try_recv() {
-                Ok(Message::Event(queued)) => self.give_up_one(*queued, Arc::clone(&state.generation)),
+                Ok(Message::Event(queued)) => {
+                    let generation = Arc::clone(&state.generation);
+                    self.fail(Waiting { queued, generation, since: Instant::now() }, shut_down());
+                }
                 Ok(Message::Flush(wait) | Message::Close(wait)) => state.closes.push(wait),
                 Err(_) => thread::park_timeout(TICK),
             }
         }
     }
 
-    fn give_up_one(&self, queued: Queued, generation: Arc<()>) {
-        let Queued { event, ack, permit, .. } = queued;
+    fn fail(&self, waiting: Waiting, why: DeliveryFailure) {
+        let Queued { event, ack, permit, .. } = *waiting.queued;
         let in_flight = InFlight {
             event_id: event.event_id,
             number: 0,
             ack,
-            generation: Some(generation),
+            generation: Some(waiting.generation),
             permit: Some(permit),
             is_direct: false,
             drain: None,
         };
-        in_flight.decide(Outcome::Failed(shut_down()), &self.shared);
+        in_flight.decide(Outcome::Failed(why), &self.shared);
     }
 
     /// Events were lost and others get through again: that is an event, too.

@@ -3,10 +3,10 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use auditstream_producer::{Config, DeliveryError, FailReason, Producer, RecordOptions, TraceParent};
+use auditstream_producer::{Config, DeliveryError, FailReason, Producer, RecordOptions, RejectReason, TraceParent};
 use auditstream_schemas::{AuditEvent, Schemas, decode};
 use common::{block_on, config, event};
 use rdkafka::ClientConfig;
@@ -182,6 +182,37 @@ fn order_per_key_holds_across_retries() {
 }
 
 /// A fatal error ends librdkafka's idempotent session; the producer begins another one and goes on.
+#[test]
+fn what_waits_for_librdkafka_arrives_in_order() {
+    let cluster = cluster();
+    // Nothing is sent for a while: librdkafka holds as much as it is given, and the rest comes while it gets room again.
+    let config = Config { linger: Duration::from_millis(300), ..config(&cluster.bootstrap_servers()) };
+    let producer = Producer::new(config).unwrap();
+    let (rounds, entities) = (1_200, 100);
+    for round in 0..rounds {
+        for entity in 0..entities {
+            let mut event = event(&entity.to_string());
+            event.details = format!("{{\"round\":{round}}}");
+            while let Err(rejected) = producer.record(event) {
+                assert!(matches!(rejected.reason, RejectReason::QueueFull { .. }), "{rejected}");
+                std::thread::yield_now();
+                event = *rejected.event;
+            }
+        }
+    }
+    let report = block_on(producer.flush(Duration::from_secs(60)));
+    assert_eq!((report.acked, report.outstanding), (rounds * entities, 0), "{report:?}");
+    let schemas = Schemas::builtin().unwrap();
+    let mut next: HashMap<String, u64> = HashMap::new();
+    for message in read(&cluster.bootstrap_servers(), (rounds * entities) as usize) {
+        let event = decode(&schemas, message.payload().unwrap()).unwrap();
+        let round = next.entry(event.entity_id).or_default();
+        assert_eq!(event.details, format!("{{\"round\":{round}}}"));
+        *round += 1;
+    }
+    assert!(next.len() == entities as usize && next.values().all(|round| *round == rounds), "{next:?}");
+}
+
 #[test]
 fn a_broken_session_is_replaced() {
     let cluster = cluster();

@@ -91,6 +91,49 @@ fn failed_events_are_told_and_their_room_comes_back() {
     }
 }
 
+/// More than librdkafka is given at once.
+const MANY: usize = 20_000;
+
+#[test]
+fn what_waits_for_librdkafka_keeps_the_deadlines_too() {
+    let (told, outcomes) = mpsc::channel();
+    let observer = move |id, fate: Fate<'_>| {
+        assert!(matches!(fate, Fate::Failed(failure) if failure.reason == FailReason::ShutDown));
+        told.send(id).unwrap();
+    };
+    let producer = Producer::with_observer(Config { lanes: ALL, ..nowhere() }, Box::new(observer)).unwrap();
+    let mut ids: Vec<_> = (0..MANY)
+        .map(|index| {
+            let event = event(&index.to_string());
+            let id = event.event_id;
+            producer.record(event).unwrap();
+            id
+        })
+        .collect();
+    let begun = Instant::now();
+    let report = block_on(producer.flush(Duration::from_millis(200)));
+    assert!(!report.complete && report.outstanding == MANY as u64, "{report:?}");
+    let report = block_on(producer.shutdown(Duration::from_millis(200)));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!((report.failed.get(FailReason::ShutDown), report.outstanding), (MANY as u64, 0), "{report:?}");
+    let mut told: Vec<_> = outcomes.try_iter().collect();
+    told.sort_unstable();
+    ids.sort_unstable();
+    assert_eq!(told, ids);
+}
+
+#[test]
+fn what_waits_for_librdkafka_times_out_too() {
+    let timeout = Duration::from_millis(500);
+    let producer = Producer::new(Config { lanes: ALL, delivery_timeout: timeout, ..nowhere() }).unwrap();
+    for index in 0..MANY {
+        producer.record(event(&index.to_string())).unwrap();
+    }
+    let report = block_on(producer.flush(Duration::from_secs(20)));
+    assert!(report.complete, "{report:?}");
+    assert_eq!(report.failed.get(FailReason::TimedOut), MANY as u64);
+}
+
 #[test]
 fn record_acked_says_why_not() {
     let producer = Producer::new(Config { delivery_timeout: Duration::from_millis(200), ..nowhere() }).unwrap();
