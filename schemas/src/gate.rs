@@ -133,9 +133,10 @@ pub fn check_golden(reader: &str, golden: &GoldenFile) -> Result<(), String> {
     }
     let (id, body) = split(golden.single).map_err(|poison| poison.to_string())?;
     let known = schemas.get(id).ok_or_else(|| format!("its schema {id} is unknown"))?;
-    let reader = Schema::parse_str(reader).map_err(|error| error.to_string())?;
+    let parse = |json: &str| Schema::parse_str(json).map_err(|error| error.to_string());
+    let (writer, reader) = (parse(known.json())?, parse(reader)?);
     let read = |reader: Option<&Schema>| -> Result<Value, String> {
-        let builder = GenericDatumReader::builder(&known.writer);
+        let builder = GenericDatumReader::builder(&writer);
         let datum = match reader {
             Some(reader) => builder.reader_schema(reader).build(),
             None => builder.build(),
