@@ -80,6 +80,20 @@ fn a_released_version_must_stay_what_it_is() {
 }
 
 #[test]
+fn the_event_under_another_name_is_compared_with_all_released_versions() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = changed(|schema| {
+        schema["fields"].as_array_mut().unwrap().push(json!({"name": "zone", "type": "string"}));
+    });
+    for name in ["event.v1.avsc", "audit_event.v0.avsc", "event.avsc"] {
+        fs::write(folder.path().join(name), &new).unwrap();
+        let (code, stdout, _) = run(folder.path(), &["check", "--offline", name]);
+        assert_eq!(code, 1, "{name}: {stdout}");
+        assert!(stdout.contains("  backward: it can't read all of audit_event.v1.avsc"), "{name}: {stdout}");
+    }
+}
+
+#[test]
 fn a_services_own_record_is_compared_with_its_earlier_versions() {
     let folder = tempfile::tempdir().unwrap();
     let order =
@@ -111,6 +125,12 @@ fn what_can_not_be_checked_is_said() {
     assert_eq!(code, 2);
     assert!(stderr.contains("schema.registry_url is not set"), "{stderr}");
     assert_eq!(run(folder.path(), &["check", "--offline", "--registry"]).0, 2);
+    let order = r#"{"type":"record","name":"Order","fields":[]}"#;
+    fs::write(folder.path().join("order.avsc"), order).unwrap();
+    let (code, stdout, stderr) = run(folder.path(), &["check", "order.avsc", "--subject", "order-details"]);
+    assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+    assert!(stderr.contains("--subject order-details asks for a schema registry"), "{stderr}");
+    assert_eq!(run(folder.path(), &["check", "order.avsc"]).0, 0);
     let (code, _, stderr) = run(folder.path(), &["check", "--offline", "nowhere.avsc"]);
     assert_eq!(code, 1);
     assert!(stderr.contains("can't read nowhere.avsc"), "{stderr}");
@@ -119,6 +139,15 @@ fn what_can_not_be_checked_is_said() {
     assert_eq!(code, 1, "{stdout}");
     assert!(stdout.contains("fault: not a valid Avro schema: "), "{stdout}");
     assert_eq!(run(folder.path(), &["custom-view", "orders"]).0, 2);
+    let (_, help, _) = run(folder.path(), &["check", "--help"]);
+    assert!(help.contains("Custom fields travel as JSON text"), "{help}");
+    // A view would replace the table.
+    for (view, says) in [("ledger", "ledger is a table of auditstream"), ("events_local", "events_local is a table")] {
+        let args = ["custom-view", "orders", "--file", "order.avsc", "--view", view];
+        let (code, stdout, stderr) = run(folder.path(), &args);
+        assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+        assert!(stderr.contains(says), "{stderr}");
+    }
 }
 
 /// A copy of what `new-version` looks at.
@@ -205,6 +234,23 @@ fn each_type_has_its_column() {
             "LowCardinality(String) DEFAULT 'LOW' COMMENT 'x';",
         ),
         (r#"{"type":"array","items":"string"}"#, "[]", "Array(String) COMMENT 'x' CODEC(ZSTD(1));"),
+        (
+            r#"{"type":"array","items":"string"}"#,
+            r#"["a","it's"]"#,
+            r"Array(String) DEFAULT ['a', 'it\'s'] COMMENT 'x' CODEC(ZSTD(1));",
+        ),
+        // A bare number would be taken for seconds.
+        (
+            "timestamp-micros",
+            "1700000000123456",
+            "DateTime64(6, 'UTC') DEFAULT fromUnixTimestamp64Micro(toInt64(1700000000123456), 'UTC') COMMENT 'x' CODEC(T64, LZ4);",
+        ),
+        (
+            "timestamp-millis",
+            "-1",
+            "DateTime64(3, 'UTC') DEFAULT fromUnixTimestamp64Milli(toInt64(-1), 'UTC') COMMENT 'x' CODEC(T64, LZ4);",
+        ),
+        ("date", "19000", "Date32 DEFAULT 19000 COMMENT 'x' CODEC(T64, LZ4);"),
     ] {
         let args = ["new-version", "--field", "x", "--type", kind, "--default", default, "--dry-run"];
         let (code, stdout, stderr) = run(copy.path(), &args);
@@ -226,6 +272,15 @@ fn what_would_be_incompatible_is_refused() {
         (field("_x", "string", Some("")), "--field _x: a name is of lower case letters"),
         (field("zone", "text", Some("")), "--type text: expected string, boolean"),
         (field("zone", "[\"null\"", Some("")), "it begins as JSON and is none"),
+        (field("zone", "date", Some("120530")), "--default 120530: column zone of type Date32 holds"),
+        (
+            field("zone", "timestamp-millis", Some("-2208988800001")),
+            "--default -2208988800001: column zone of type DateTime64(3, 'UTC') holds",
+        ),
+        (
+            field("zone", "timestamp-micros", Some("10413792000000000")),
+            "--default 10413792000000000: column zone of type DateTime64(6, 'UTC') holds",
+        ),
         (field("zone", "int", Some("many")), "--default: the text is no value of type \"int\""),
         (field("zone", "int", Some("3000000000")), "--default: the text is no value of type \"int\""),
         (

@@ -7,7 +7,7 @@
 //!
 //! Promises: every problem is named, not only the first; recursive types end; time and memory are bounded for any two schemas.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use apache_avro::Schema;
@@ -20,6 +20,8 @@ use crate::schemas::SchemaError;
 
 /// Pairs of types that are compared at the most; schemas of people need some hundreds.
 const MAX_STEPS: usize = 100_000;
+/// Pairs of types inside of each other: two cycles of named types go around until both are at their start, deeper than any stack.
+const MAX_DEPTH: usize = 200;
 
 /// The rule that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,13 +92,17 @@ pub(crate) fn compare(reader: &Schema, writer: &Schema) -> Result<Vec<Incompatib
     let mut comparison = Comparison {
         reader_names: reader_names.get_names(),
         writer_names: writer_names.get_names(),
-        accepted: Vec::new(),
+        accepted: HashSet::new(),
+        order: Vec::new(),
+        depth: 0,
         steps: 0,
         found: Vec::new(),
     };
     comparison.check(reader, writer, "");
     if comparison.steps >= MAX_STEPS {
-        let message = format!("the schemas are too complex to compare: more than {MAX_STEPS} pairs of types");
+        let message = format!(
+            "the schemas are too complex to compare: more than {MAX_STEPS} pairs of types, or {MAX_DEPTH} inside of each other"
+        );
         comparison.problem("", Rule::TypeMismatch, message);
     }
     Ok(comparison.found)
@@ -106,7 +112,11 @@ struct Comparison<'s> {
     reader_names: &'s HashMap<Name, &'s Schema>,
     writer_names: &'s HashMap<Name, &'s Schema>,
     /// Pairs of named types under way, or found to fit: met again, they are taken for fitting. Taken back when they don't.
-    accepted: Vec<(&'s Name, &'s Name)>,
+    accepted: HashSet<(&'s Name, &'s Name)>,
+    /// The same, as they came.
+    order: Vec<(&'s Name, &'s Name)>,
+    depth: usize,
+    /// At MAX_STEPS the comparison has ended without a verdict.
     steps: usize,
     found: Vec<Incompatibility>,
 }
@@ -120,9 +130,13 @@ impl<'s> Comparison<'s> {
     /// Adds what is wrong at `path`.
     fn check(&mut self, reader: &'s Schema, writer: &'s Schema, path: &str) {
         self.steps += 1;
+        if self.depth >= MAX_DEPTH {
+            self.steps = MAX_STEPS;
+        }
         if self.steps >= MAX_STEPS {
             return;
         }
+        self.depth += 1;
         let reader = resolved(self.reader_names, reader);
         let writer = resolved(self.writer_names, writer);
         match (reader, writer) {
@@ -139,6 +153,7 @@ impl<'s> Comparison<'s> {
             }
             _ => self.plain(reader, writer, path),
         }
+        self.depth -= 1;
     }
 
     /// A type of the writer that a branch of the reader's union must take.
@@ -163,14 +178,21 @@ impl<'s> Comparison<'s> {
 
     /// Tries without adding anything.
     fn fits(&mut self, reader: &'s Schema, writer: &'s Schema, path: &str) -> bool {
-        let (found, accepted) = (self.found.len(), self.accepted.len());
+        let (found, accepted) = (self.found.len(), self.order.len());
         self.check(reader, writer, path);
         let fits = self.found.len() == found && self.steps < MAX_STEPS;
         if !fits {
             self.found.truncate(found);
-            self.accepted.truncate(accepted);
+            self.take_back(accepted);
         }
         fits
+    }
+
+    /// Forgets the pairs that were accepted after the first `keep`.
+    fn take_back(&mut self, keep: usize) {
+        for pair in self.order.drain(keep.min(self.order.len())..) {
+            self.accepted.remove(&pair);
+        }
     }
 
     /// Two types, neither of them a union or a reference.
@@ -193,12 +215,12 @@ impl<'s> Comparison<'s> {
     }
 
     fn composite(&mut self, reader: &'s Schema, writer: &'s Schema, path: &str) {
-        let (found, accepted) = (self.found.len(), self.accepted.len());
+        let (found, accepted) = (self.found.len(), self.order.len());
         if let (Some(reader_name), Some(writer_name)) = (reader.name(), writer.name()) {
-            if self.accepted.contains(&(reader_name, writer_name)) {
+            if !self.accepted.insert((reader_name, writer_name)) {
                 return;
             }
-            self.accepted.push((reader_name, writer_name));
+            self.order.push((reader_name, writer_name));
             let aliases: &[Alias] = reader.aliases().map_or(&[], Vec::as_slice);
             let full = writer_name.fullname(None);
             if reader_name.name() != writer_name.name() && !aliases.iter().any(|alias| alias.fullname(None) == full) {
@@ -226,7 +248,7 @@ impl<'s> Comparison<'s> {
             }
         }
         if self.found.len() > found {
-            self.accepted.truncate(accepted);
+            self.take_back(accepted);
         }
     }
 

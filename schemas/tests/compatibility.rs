@@ -237,6 +237,34 @@ fn schemas_made_to_take_long_end_soon() {
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
+/// Records that refer to each other in a circle, `length` of them. The fields that hold the definitions are not in the other schema, so only `x` is
+/// compared.
+fn circle(side: &str, length: usize) -> Json {
+    let mut fields: Vec<Json> = (1..length)
+        .map(|number| {
+            let next = if number == 1 { "Top".to_owned() } else { format!("R{}", number - 1) };
+            let record =
+                json!({"type": "record", "name": format!("R{number}"), "fields": [{"name": "x", "type": next}]});
+            json!({"name": format!("{side}{number}"), "type": ["null", record], "default": null})
+        })
+        .collect();
+    fields.push(json!({"name": "x", "type": format!("R{}", length - 1)}));
+    json!({"type": "record", "name": "Top", "fields": fields})
+}
+
+#[test]
+fn circles_of_types_do_not_use_up_the_stack() {
+    // They are at their start together after 300 * 299 pairs, each inside of the one before.
+    let compared = std::thread::Builder::new()
+        .stack_size(2 << 20)
+        .spawn(|| incompatibilities(&circle("reader", 300).to_string(), &circle("writer", 299).to_string()).unwrap());
+    let found = compared.unwrap().join().unwrap();
+    assert!(found.iter().any(|problem| problem.message.contains("too complex to compare")), "{found:?}");
+    // Small ones have a verdict.
+    let small = problems(&circle("reader", 5), &circle("writer", 4));
+    assert!(!small.is_empty() && small.iter().all(|problem| problem.ends_with("NAME_MISMATCH")), "{small:?}");
+}
+
 /// A type: primitives, and of named ones each once, so that none comes by reference.
 fn any_type() -> impl Strategy<Value = Json> {
     let primitive = prop::sample::select(vec!["null", "boolean", "int", "long", "float", "double", "bytes", "string"]);

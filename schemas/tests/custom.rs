@@ -1,7 +1,9 @@
 //! Custom fields: whatever a schema allows comes back from `details` equal, and what does not fit is named.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use apache_avro::schema::InnerDecimalSchema;
+use std::collections::HashMap;
+
+use apache_avro::schema::{InnerDecimalSchema, Name, ResolvedSchema};
 use apache_avro::types::Value;
 use apache_avro::{Decimal, Schema};
 use auditstream_schemas::AuditEvent;
@@ -74,11 +76,19 @@ fn record(kinds: &[Json]) -> Json {
     json!({"type": "record", "name": "x", "fields": fields})
 }
 
-/// Any value of a schema, in Avro's exact form.
-fn value_of(schema: &Schema) -> BoxedStrategy<Value> {
+type Names = HashMap<Name, Schema>;
+
+fn names_of(schema: &Schema) -> Names {
+    let resolved = ResolvedSchema::new(schema).unwrap();
+    resolved.get_names().iter().map(|(name, schema)| (name.clone(), (*schema).clone())).collect()
+}
+
+/// Any value of a schema, in Avro's exact form; named types are referred to `depth` times in each other.
+fn value_of(schema: &Schema, names: &Names, depth: u32) -> BoxedStrategy<Value> {
     // Years 1 to 9998, in seconds.
     let seconds = -62_135_596_800_i64..253_370_764_800;
     match schema {
+        Schema::Ref { name } => value_of(&names[name], names, depth.saturating_sub(1)),
         Schema::Null => Just(Value::Null).boxed(),
         Schema::Boolean => any::<bool>().prop_map(Value::Boolean).boxed(),
         Schema::Int => any::<i32>().prop_map(Value::Int).boxed(),
@@ -122,14 +132,19 @@ fn value_of(schema: &Schema) -> BoxedStrategy<Value> {
                 .prop_map(|(at, symbol)| Value::Enum(u32::try_from(at).unwrap(), symbol))
                 .boxed()
         }
-        Schema::Array(array) => prop::collection::vec(value_of(&array.items), 0..4).prop_map(Value::Array).boxed(),
-        Schema::Map(map) => {
-            prop::collection::hash_map(any::<String>(), value_of(&map.types), 0..4).prop_map(Value::Map).boxed()
+        Schema::Array(array) => {
+            prop::collection::vec(value_of(&array.items, names, depth), 0..4).prop_map(Value::Array).boxed()
         }
+        Schema::Map(map) => prop::collection::hash_map(any::<String>(), value_of(&map.types, names, depth), 0..4)
+            .prop_map(Value::Map)
+            .boxed(),
         Schema::Union(union) => {
-            let branches: Vec<_> = union.variants().iter().map(value_of).enumerate().collect();
-            let branches = branches.into_iter().map(|(at, values)| {
-                values.prop_map(move |value| Value::Union(u32::try_from(at).unwrap(), Box::new(value))).boxed()
+            let branches = union.variants().iter().enumerate();
+            let branches = branches.filter(|(_, branch)| depth > 0 || !matches!(branch, Schema::Ref { .. }));
+            let branches = branches.map(|(at, branch)| {
+                value_of(branch, names, depth)
+                    .prop_map(move |value| Value::Union(u32::try_from(at).unwrap(), Box::new(value)))
+                    .boxed()
             });
             proptest::strategy::Union::new(branches.collect::<Vec<_>>()).boxed()
         }
@@ -138,7 +153,7 @@ fn value_of(schema: &Schema) -> BoxedStrategy<Value> {
             .iter()
             .map(|field| {
                 let name = field.name.clone();
-                value_of(&field.schema).prop_map(move |value| (name.clone(), value)).boxed()
+                value_of(&field.schema, names, depth).prop_map(move |value| (name.clone(), value)).boxed()
             })
             .collect::<Vec<_>>()
             .prop_map(Value::Record)
@@ -157,7 +172,8 @@ fn whatever_a_schema_allows_comes_back_equal() {
     // Unions in unions and of two alike are refused, by Avro or by us.
     let usable = schemas.prop_filter_map("a schema", |json| Some((CustomSchema::parse(&json).ok()?, json)));
     let cases = usable.prop_flat_map(|(schema, json)| {
-        let values = value_of(&Schema::parse_str(&json).unwrap());
+        let avro = Schema::parse_str(&json).unwrap();
+        let values = value_of(&avro, &names_of(&avro), 0);
         (Just(schema), Just(json), values)
     });
     let config = Config { cases: 3_000, max_local_rejects: 1_000_000, ..Config::default() };
@@ -352,4 +368,33 @@ fn schemas_that_can_not_be_used_and_values_without_end() {
     assert!(fault.found.contains("nested deeper"), "{fault}");
     let text = format!("{}null{}", "{\"next\":".repeat(100), "}".repeat(100));
     assert!(schema.read(&text).unwrap_err().found.contains("nested deeper"));
+}
+
+/// Unions of themselves, whose branches are alike: numbers, records of the same fields, and one that looks like serde's enums.
+const UNIONS: &str = r#"{"type":"record","name":"Node","namespace":"shop","fields":[
+    {"name":"next","type":["null","float","double","int","long","string","bytes",
+        {"type":"enum","name":"Kind","symbols":["string","Node","A"]},
+        {"type":"fixed","name":"Eight","size":8},
+        {"type":"map","values":["double","long","Node"]},
+        {"type":"record","name":"Text","fields":[{"name":"type","type":"string"},{"name":"value","type":"string"}]},
+        {"type":"record","name":"Pair","fields":[{"name":"type","type":"Kind"},
+            {"name":"value","type":["null","string","Node","Pair","Text","double","long"]}]},
+        "Node",
+        {"type":"record","name":"Twin","fields":[
+            {"name":"next","type":["Twin","null","long","double","Text","Pair","Node","Kind","Eight","bytes","int"]}]}]}]}"#;
+
+#[test]
+fn unions_of_themselves_keep_their_branches() {
+    let schema = CustomSchema::parse(UNIONS).unwrap();
+    let avro = Schema::parse_str(UNIONS).unwrap();
+    let values = value_of(&avro, &names_of(&avro), 4);
+    let config = Config { cases: 3_000, ..Config::default() };
+    TestRunner::new(config)
+        .run(&values, |value| {
+            let details = schema.details_of(MARK, &value).map_err(|fault| TestCaseError::fail(fault.to_string()))?;
+            let back = schema.read(&details).map_err(|fault| TestCaseError::fail(fault.to_string()))?;
+            prop_assert_eq!(&back, &value, "{}", details);
+            Ok(())
+        })
+        .unwrap();
 }

@@ -30,6 +30,9 @@ const FOREIGN: &[(&str, &str)] = &[
 /// The only source that Cargo.lock may name.
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
+/// The fuzz targets are a workspace of their own.
+const FUZZ: &str = "fuzz/Cargo.toml";
+
 pub(crate) fn run() -> Result<()> {
     let problems = look_at_files()?;
     for problem in &problems {
@@ -42,6 +45,7 @@ pub(crate) fn run() -> Result<()> {
     // The lints compile everything, librdkafka included.
     auditstream_stack::ensure_installed(crate::progress::shown().as_ref())?;
     succeed("cargo fmt --check", &mut cargo(&["fmt", "--all", "--check"])?)?;
+    succeed("cargo fmt --check of fuzz/", &mut cargo(&["fmt", "--manifest-path", FUZZ, "--check"])?)?;
     let clippy = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
     succeed("clippy", &mut cargo(&clippy)?)?;
     let mut there = cargo(&["deny", "--version"])?;
@@ -51,7 +55,10 @@ pub(crate) fn run() -> Result<()> {
         succeed("cargo install cargo-deny", &mut cargo(&["install", "cargo-deny", "--locked"])?)?;
     }
     // Advisories need a database from the network: run `cargo deny check advisories` where there is one.
-    succeed("cargo deny", &mut cargo(&["deny", "check", "licenses", "bans", "sources"])?)
+    let checks = ["check", "licenses", "bans", "sources"];
+    succeed("cargo deny", cargo(&["deny"])?.args(checks))?;
+    let fuzz = ["deny", "--manifest-path", FUZZ, "--config", "deny.toml"];
+    succeed("cargo deny of fuzz/", cargo(&fuzz)?.args(checks))
 }
 
 fn look_at_files() -> Result<Vec<String>> {

@@ -169,6 +169,28 @@ fn a_services_own_fields_reach_the_analyst_with_their_types() {
     assert!(view(&[]).contains("CREATE OR REPLACE VIEW"));
     assert!(view(&["--create"]).contains("events_order_details is in place"));
     view(&["--create"]);
+    // Nothing is lost: neither a table, with its rows, nor the view of another subject whose record has the same name.
+    let refused = |args: &[&str]| {
+        let args = [&["schema", "custom-view"], args, &["--create"]].concat();
+        let mut command = fixture.admin_command(&args);
+        command.env("AUDITSTREAM_SCHEMA__REGISTRY_URL", registry.url());
+        let output = fixture.run(command, b"");
+        assert_eq!(output.code(), Some(1), "{output:?}");
+        output.stderr
+    };
+    assert!(refused(&[SUBJECT, "--view", "ledger"]).contains("ledger is a table of auditstream"));
+    fixture.admin().run("CREATE TABLE kept (x Int32) ENGINE = Memory");
+    fixture.admin().run("INSERT INTO kept VALUES (7)");
+    assert!(refused(&[SUBJECT, "--view", "kept"]).contains("kept is there and is a table (engine Memory)"));
+    assert_eq!(fixture.admin().text("SELECT x FROM kept"), "7");
+    let file = std::env::temp_dir().join(format!("auditstream-order-{}.avsc", std::process::id()));
+    std::fs::write(&file, SCHEMA.replace("\"shop\"", "\"b2b\"")).unwrap();
+    let b2b = refused(&["b2b-details", "--file", file.to_str().unwrap()]);
+    std::fs::remove_file(&file).unwrap();
+    assert!(
+        b2b.contains("events_order_details is there and is another view, not a view of subject b2b-details"),
+        "{b2b}"
+    );
     let users = fixture.users();
     let grant = format!("<query>GRANT SELECT ON {}.events</query>", fixture.database());
     let more = format!("{grant}<query>GRANT SELECT ON {}.events_order_details</query>", fixture.database());
@@ -185,5 +207,15 @@ fn a_services_own_fields_reach_the_analyst_with_their_types() {
                 FROM events_order_details ORDER BY entity_id";
     let expected = "2026-12-24\tnan\ttrue\t00FF78\tred\t{\"string\":\"card\"}\n2026-12-24\t0.1\tfalse\t\t\t\\N\n2026-12-24\t\\N\tfalse\t\t\t\\N";
     assert_eq!(analyst.text(rest), expected);
+    // A subject that only begins like this one, and bytes that are no base64.
+    let copy = |entity: &str, details: &str| {
+        fixture.admin().run(&format!(
+            "INSERT INTO events SELECT * REPLACE ('{entity}' AS entity_id, '{details}' AS details) FROM events WHERE service = 'hr' LIMIT 1"
+        ));
+    };
+    copy("eu", r#"{"$schema":"order-details:eu:1","amount":"7.00"}"#);
+    copy("label", r#"{"$schema":"order-details:1","label":"?"}"#);
+    let labels = "SELECT entity_id, length(`details.label`) FROM events_order_details WHERE entity_id NOT LIKE 'o-%'";
+    assert_eq!(analyst.text(labels), "label\t0");
     assert!(analyst.try_text("INSERT INTO events_order_details (entity_id) VALUES ('x')").is_err());
 }

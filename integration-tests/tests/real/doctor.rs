@@ -1,5 +1,7 @@
 //! `auditstream doctor`: says what is wrong and what mends it, on one server and on every replica of a cluster.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::Command;
 
 use auditstream_integration_tests::{ClickHouse, Fixture, Options, RegistryAnswer, ScriptedRegistry};
@@ -22,6 +24,44 @@ fn findings(fixture: &Fixture, mut command: Command) -> (Option<i32>, Vec<Found>
         (text(&finding["check"]), text(&finding["found"]), text(&finding["remedy"]), ddl)
     });
     (output.code(), found.collect())
+}
+
+/// The URL of a ClickHouse that refuses every query but `SELECT 1`. It ends with the process.
+fn answering_pings_only() -> String {
+    const REFUSAL: &str = "Code: 241. DB::Exception: no memory (MEMORY_LIMIT_EXCEEDED)";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let (mut request, mut buffer) = (String::new(), [0; 4096]);
+            // Each query of ours ends in its own body, chunked or of a given length.
+            let ended = |request: &str| {
+                let (head, body) = request.split_once("\r\n\r\n")?;
+                let length =
+                    head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+                (length.map_or(body.ends_with("0\r\n\r\n"), |length: usize| body.len() >= length))
+                    .then(|| body.contains("SELECT 1"))
+            };
+            let is_ping = loop {
+                match socket.read(&mut buffer) {
+                    Ok(read) if read > 0 => request.push_str(&String::from_utf8_lossy(&buffer[..read])),
+                    _ => break None,
+                }
+                if let Some(is_ping) = ended(&request) {
+                    break Some(is_ping);
+                }
+            };
+            let answer = match is_ping {
+                Some(true) => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned(),
+                _ => format!(
+                    "HTTP/1.1 500 Internal Server Error\r\nX-ClickHouse-Exception-Code: 241\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{REFUSAL}",
+                    REFUSAL.len()
+                ),
+            };
+            let _ = socket.write_all(answer.as_bytes());
+        }
+    });
+    url
 }
 
 #[test]
@@ -79,6 +119,13 @@ fn each_thing_that_is_wrong_is_told_with_what_mends_it() {
     {
         assert!(remedy.contains(key), "{remedy}");
     }
+    // ClickHouse answers, and not what is asked: that is no reason to say that the tables are well.
+    let mut no_memory = doctor();
+    no_memory.env("AUDITSTREAM_CLICKHOUSE__URL", answering_pings_only());
+    let (code, found) = findings(&fixture, no_memory);
+    let checks: Vec<_> = found.iter().map(|finding| &*finding.0).collect();
+    assert_eq!((code, checks), (Some(1), vec!["migrations", "tables", "replicas"]), "{found:?}");
+    assert!(found.iter().all(|finding| finding.1.contains("MEMORY_LIMIT_EXCEEDED")), "{found:?}");
     let mut wrong_password = doctor();
     wrong_password.env("AUDITSTREAM_CLICKHOUSE__PASSWORD", "hunter2");
     let (_, found) = findings(&fixture, wrong_password);
@@ -88,7 +135,7 @@ fn each_thing_that_is_wrong_is_told_with_what_mends_it() {
     );
 }
 
-/// A cluster of two servers, one replica each, in the configuration of the first.
+/// A cluster of two servers, one replica each, in the configuration of the first, which is named twice: that counts once.
 fn cluster(first: &Stack, second: &Stack) -> String {
     let shard = |stack: &Stack, port: u16| {
         let (user, password) = stack.credentials(Role::Admin);
@@ -97,9 +144,9 @@ fn cluster(first: &Stack, second: &Stack) -> String {
         )
     };
     format!(
-        "<remote_servers><pair>{}{}</pair></remote_servers></clickhouse>",
-        shard(first, first.clickhouse_tcp_port()),
-        shard(second, second.clickhouse_tcp_port())
+        "<remote_servers><pair>{one}{one}{}</pair></remote_servers><macros><facade>pair</facade></macros></clickhouse>",
+        shard(second, second.clickhouse_tcp_port()),
+        one = shard(first, first.clickhouse_tcp_port())
     )
 }
 
@@ -139,16 +186,33 @@ fn a_replica_that_lacks_a_column_is_named_with_the_statement() {
     assert!(what.contains(&address) && what.contains("column trace_id is missing"), "{what}");
     assert!(remedy.contains(&address), "{remedy}");
     ddl.iter().for_each(|statement| other.run(statement));
-    // A Distributed table says by itself which cluster to look at.
+    // A Distributed table says by itself which cluster to look at, by a macro too, and which table has the rows. The other server has no such table
+    // yet: its `events` is not what counts.
     fixture.admin().run("RENAME TABLE events TO events_local");
     fixture
         .admin()
-        .run("CREATE TABLE events AS events_local ENGINE = Distributed('pair', currentDatabase(), 'events_local')");
-    let known = fixture.run(fixture.admin_command(&["doctor"]), b"");
+        .run("CREATE TABLE events AS events_local ENGINE = Distributed('{facade}', currentDatabase(), 'events_local')");
+    let (code, found) = findings(&fixture, fixture.admin_command(&["doctor"]));
+    assert_eq!((code, found.len()), (Some(1), 1), "{found:?}");
+    let local = format!("{}.events_local", fixture.database());
+    assert!(found[0].1.starts_with(&format!("on {address}: table {local} does not exist")), "{found:?}");
+    assert!(found[0].2.contains(&format!("SHOW CREATE TABLE {local}")), "{found:?}");
+    other.run("RENAME TABLE events TO events_local");
+    other.run("CREATE TABLE events AS events_local ENGINE = Memory");
+    let known = fixture.run(fixture.admin_command(&["doctor"]), b"").success();
     assert!(
         known.stdout.contains(&format!("ok    replicas: {address} of cluster pair holds every column")),
         "{known:?}"
     );
+    other.run("ALTER TABLE events_local DROP COLUMN trace_id");
+    let (code, found) = findings(&fixture, fixture.admin_command(&["doctor"]));
+    assert_eq!((code, found.len()), (Some(1), 1), "{found:?}");
+    let (check, what, remedy, ddl) = &found[0];
+    assert_eq!(check, "replicas");
+    assert!(what.contains(&local) && what.contains("column trace_id is missing"), "{what}");
+    assert!(remedy.contains(&address), "{remedy}");
+    ddl.iter().for_each(|statement| other.run(statement));
+    assert_eq!(findings(&fixture, fixture.admin_command(&["doctor"])), (Some(0), vec![]));
 
     second.clickhouse().kill().unwrap();
     let (code, found) = findings(&fixture, doctor());

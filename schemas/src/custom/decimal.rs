@@ -1,6 +1,8 @@
 //! Decimals between Avro's bytes (two's complement, big-endian) and text, whatever their size.
 
-/// Longer ones nobody has: 10,000 digits.
+/// Digits, at the most: a schema may say any number, and as many are held in memory.
+pub(super) const MAX_PRECISION: usize = 10_000;
+/// Room for them.
 const MAX_BYTES: usize = 4_200;
 
 /// `12.30` for the unscaled 1230 at scale 2. `None` when it has more digits than `precision`.
@@ -54,7 +56,7 @@ pub(super) fn from_text(text: &str, precision: usize, scale: usize) -> Option<Ve
     let fraction = fraction.unwrap_or("");
     let mut digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).collect();
     digits.resize(digits.len() + scale - fraction.len(), b'0');
-    if digits.iter().skip_while(|digit| **digit == b'0').count() > precision || digits.len() > 2 * MAX_BYTES {
+    if digits.iter().skip_while(|digit| **digit == b'0').count() > precision || digits.len() > 2 * MAX_PRECISION {
         return None;
     }
     let mut magnitude: Vec<u8> = vec![0];

@@ -40,8 +40,13 @@
 //! Promises: what [`CustomSchema::details`] takes, [`CustomSchema::read`] gives back equal; what does not fit is an error that names the field and the
 //! value's kind, never the value.
 
+mod branch;
 mod decimal;
+mod default;
 mod read;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;
 mod time;
 mod write;
 
@@ -110,7 +115,7 @@ impl CustomSchema {
     /// Takes a record's schema, Avro's JSON, complete: what it refers to is part of the text.
     ///
     /// # Errors
-    /// It is no record, or holds `duration`, `big-decimal`, or a union of two types that look alike in JSON.
+    /// It is no record, or holds `duration`, `big-decimal`, a decimal of more than 10,000 digits, or a union of two types that look alike in JSON.
     pub fn parse(json: &str) -> Result<Self, CustomSchemaError> {
         let parse = |error| CustomSchemaError::Parse(Box::new(error));
         let schema = Schema::parse_str(json).map_err(parse)?;
@@ -124,7 +129,8 @@ impl CustomSchema {
     }
 
     /// The details of an event for a value: serde's view of it, checked against the schema field by field. Text is taken where JSON has text (see the
-    /// table above), a time also as the number that Avro stores, a decimal also as a whole number.
+    /// table above), a time also as the number that Avro stores, a decimal also as a whole number. serde has no word for a union's branch: an enum
+    /// with data names it by its variant, any other value goes to the nearest branch that takes it.
     ///
     /// # Errors
     /// The first field that does not fit.
@@ -173,6 +179,11 @@ fn supported(schema: &Schema, field: &str) -> Result<(), CustomSchemaError> {
     match schema {
         Schema::Duration(_) => no("a duration has no form in JSON here; use a record of three numbers".to_owned()),
         Schema::BigDecimal => no("a big-decimal has no type in ClickHouse; use decimal with a precision".to_owned()),
+        Schema::Decimal(of) if of.precision > decimal::MAX_PRECISION => no(format!(
+            "a decimal of {} digits is too long; use a precision of at most {}",
+            of.precision,
+            decimal::MAX_PRECISION
+        )),
         Schema::Array(array) => supported(&array.items, &format!("{field}[]")),
         Schema::Map(map) => supported(&map.types, &format!("{field}[]")),
         Schema::Union(union) => {
@@ -271,7 +282,8 @@ fn expected(schema: &Schema) -> String {
         Schema::LocalTimestampMillis | Schema::LocalTimestampMicros | Schema::LocalTimestampNanos => {
             "a local time such as 2026-11-21T20:35:48, from year 1 to 9999, without finer digits than the type has"
         }
-        Schema::BigDecimal | Schema::Duration(_) | Schema::Ref { .. } => "another type",
+        Schema::Ref { name } => return format!("a {}", name.fullname(None)),
+        Schema::BigDecimal | Schema::Duration(_) => "another type",
     };
     text.to_owned()
 }

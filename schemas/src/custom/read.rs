@@ -9,11 +9,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
-use super::write::missing;
+use super::default::Defaults;
 use super::{CustomFault, MAX_DEPTH, Path, Union, branch_name, decimal, expected, index, time, union};
 
 pub(super) struct Reader<'s> {
     names: &'s HashMap<Name, Schema>,
+    defaults: Defaults<'s>,
     path: Path,
     depth: usize,
 }
@@ -22,7 +23,7 @@ type Object<'t> = HashMap<String, &'t RawValue>;
 
 impl<'s> Reader<'s> {
     pub(super) fn new(names: &'s HashMap<Name, Schema>) -> Self {
-        Self { names, path: Path::default(), depth: 0 }
+        Self { names, defaults: Defaults::new(names), path: Path::default(), depth: 0 }
     }
 
     pub(super) fn read(&mut self, schema: &'s Schema, text: &str) -> Result<Value, CustomFault> {
@@ -42,8 +43,10 @@ impl<'s> Reader<'s> {
                     let before = self.path.field(&field.name);
                     let value = match object.get(&field.name) {
                         Some(raw) => self.read(&field.schema, raw.get())?,
-                        None => missing(&field.schema, field.default.as_ref())
-                            .ok_or_else(|| self.path.fault("nothing", expected(&field.schema)))?,
+                        None => {
+                            let default = self.defaults.of(field, self.depth);
+                            default.map_err(|found| self.path.fault(found, expected(&field.schema)))?
+                        }
                     };
                     self.path.back(before);
                     fields.push((field.name.clone(), value));
@@ -128,7 +131,7 @@ fn scalar(schema: &Schema, text: &str) -> Option<Value> {
         Schema::Boolean => return text.parse().ok().map(Value::Boolean),
         Schema::Int => return text.parse().ok().map(Value::Int),
         Schema::Long => return text.parse().ok().map(Value::Long),
-        Schema::Float => return double(text).map(|number| Value::Float(number as f32)),
+        Schema::Float => return float(text).map(Value::Float),
         Schema::Double => return double(text).map(Value::Double),
         _ => {}
     }
@@ -166,13 +169,22 @@ fn scalar(schema: &Schema, text: &str) -> Option<Value> {
     })
 }
 
+fn float(text: &str) -> Option<f32> {
+    let number = double(text)?;
+    let narrow = number as f32;
+    // Too large a number is none, and not infinity.
+    (narrow.is_finite() || !number.is_finite()).then_some(narrow)
+}
+
 fn double(text: &str) -> Option<f64> {
     match text {
         r#""NaN""# => Some(f64::NAN),
         r#""Infinity""# => Some(f64::INFINITY),
         r#""-Infinity""# => Some(f64::NEG_INFINITY),
         // What Rust would take beyond JSON's numbers begins with a letter or a point.
-        number if number.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => number.parse().ok(),
+        number if number.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
+            number.parse().ok().filter(|number: &f64| number.is_finite())
+        }
         _ => None,
     }
 }

@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 
 use apache_avro::Schema;
-use apache_avro::schema::{Name, RecordSchema};
+use apache_avro::schema::{Name, RecordSchema, UuidSchema};
 use apache_avro::types::Value;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json};
 
+use super::branch::{Closeness, closeness, tag, unwrapped};
+use super::default::Defaults;
 use super::{CustomFault, MAX_DEPTH, Path, Union, branch_name, decimal, expected, time, union};
 
 /// Largest whole number up to which a double holds all.
@@ -17,19 +19,33 @@ const EXACT_IN_DOUBLE: i64 = 1 << 53;
 /// The same for a float.
 const EXACT_IN_FLOAT: i64 = 1 << 24;
 
+/// Values written, branches of unions that were tried in vain included: an event's details have room for far fewer, and a value that fits no branch
+/// of a union in a union in a union must come to an end.
+const MAX_STEPS: usize = 1_000_000;
+
 pub(super) struct Writer<'s> {
     names: &'s HashMap<Name, Schema>,
+    defaults: Defaults<'s>,
     path: Path,
     depth: usize,
+    steps: usize,
+    /// Too deep or too many steps: no other branch is worth a try.
+    stopped: bool,
 }
 
 impl<'s> Writer<'s> {
     pub(super) fn new(names: &'s HashMap<Name, Schema>) -> Self {
-        Self { names, path: Path::default(), depth: 0 }
+        Self { names, defaults: Defaults::new(names), path: Path::default(), depth: 0, steps: 0, stopped: false }
     }
 
     pub(super) fn write(&mut self, schema: &'s Schema, value: &Value) -> Result<Json, CustomFault> {
         self.depth += 1;
+        self.steps += 1;
+        self.stopped = self.depth > MAX_DEPTH || self.steps > MAX_STEPS;
+        if self.steps > MAX_STEPS {
+            let found = format!("more than {MAX_STEPS} values, or ways to choose branches of unions");
+            return Err(self.path.fault(found, "fewer"));
+        }
         if self.depth > MAX_DEPTH {
             return Err(self.path.fault(format!("values nested deeper than {MAX_DEPTH}"), "fewer levels"));
         }
@@ -83,10 +99,11 @@ impl<'s> Writer<'s> {
             let before = self.path.field(&field.name);
             let json = match members.get(&field.name) {
                 Some(value) => self.write(&field.schema, value)?,
-                None => match missing(&field.schema, field.default.as_ref()) {
-                    Some(value) => self.write(&field.schema, &value)?,
-                    None => return Err(self.path.fault("nothing", expected(&field.schema))),
-                },
+                None => {
+                    let default = self.defaults.of(field, self.depth);
+                    let value = default.map_err(|found| self.path.fault(found, expected(&field.schema)))?;
+                    self.write(&field.schema, &value)?
+                }
             };
             self.path.back(before);
             object.insert(field.name.clone(), json);
@@ -95,10 +112,7 @@ impl<'s> Writer<'s> {
     }
 
     fn union(&mut self, schema: &'s Schema, union: Union<'s>, value: &Value) -> Result<Json, CustomFault> {
-        let inner = match value {
-            Value::Union(_, inner) => &**inner,
-            other => other,
-        };
+        let (_, inner) = unwrapped(value);
         match union {
             Union::Nullable { null: Some(_), .. } if *inner == Value::Null => Ok(Json::Null),
             Union::Nullable { of: Some((_, of)), .. } => self.write(of, inner),
@@ -108,68 +122,59 @@ impl<'s> Writer<'s> {
     }
 
     fn tagged(&mut self, schema: &'s Schema, branches: &'s [Schema], value: &Value) -> Result<Json, CustomFault> {
-        let (index, inner) = match value {
-            Value::Union(index, inner) => (usize::try_from(*index).ok(), &**inner),
-            other => (None, other),
-        };
+        let (index, inner) = unwrapped(value);
         if *inner == Value::Null && branches.contains(&Schema::Null) {
             return Ok(Json::Null);
         }
-        // An enum of serde with data: its variant is the branch's name.
-        let (tag, content) = match inner {
-            Value::Record(fields) => match fields.as_slice() {
-                [(kind, Value::Enum(_, tag) | Value::String(tag)), (content, value)]
-                    if kind == "type" && content == "value" =>
-                {
-                    (Some(tag), Some(value))
-                }
-                _ => (None, None),
-            },
-            _ => (None, None),
-        };
-        let named = branches.iter().find(|branch| tag.is_some_and(|tag| branch_name(branch) == *tag));
-        if let (Some(branch), Some(content)) = (named, content) {
+        // The branch that the value names. serde's `Some` always names the second, so its kind must agree.
+        let first = index.and_then(|index| branches.get(usize::try_from(index).ok()?));
+        let first = first.filter(|branch| closeness(self.names, branch, inner) == Closeness::Own);
+        if let Some(branch) = first
+            && let Some(json) = self.attempt(branch, inner)?
+        {
+            return Ok(json);
+        }
+        if let Some((tag, content)) = tag(inner)
+            && let Some(branch) = branches.iter().find(|branch| branch_name(branch) == *tag)
+        {
             let json = self.write(branch, content)?;
             return Ok(tag_with(branch, json));
         }
-        let (before, depth) = (self.path.0.len(), self.depth);
-        // The branch that the value names, then whichever takes it.
-        let first = index.and_then(|index| branches.get(index));
-        for branch in first.into_iter().chain(branches) {
-            if *branch == Schema::Null {
-                continue;
+        let others = branches.iter().filter(|branch| !first.is_some_and(|first| std::ptr::eq(first, *branch)));
+        let mut others: Vec<_> = others.map(|branch| (closeness(self.names, branch, inner), branch)).collect();
+        others.sort_by_key(|(closeness, _)| *closeness);
+        for (_, branch) in others {
+            if let Some(json) = self.attempt(branch, inner)? {
+                return Ok(json);
             }
-            if let Ok(json) = self.write(branch, inner) {
-                return Ok(tag_with(branch, json));
-            }
-            self.path.back(before);
-            self.depth = depth;
         }
         Err(self.wrong(schema, inner))
+    }
+
+    /// `None` when the value does not fit the branch.
+    fn attempt(&mut self, branch: &'s Schema, value: &Value) -> Result<Option<Json>, CustomFault> {
+        let (before, depth) = (self.path.0.len(), self.depth);
+        match self.write(branch, value) {
+            Ok(json) => Ok(Some(tag_with(branch, json))),
+            Err(fault) if self.stopped => Err(fault),
+            Err(_) => {
+                self.path.back(before);
+                self.depth = depth;
+                Ok(None)
+            }
+        }
     }
 }
 
 fn tag_with(branch: &Schema, json: Json) -> Json {
-    Json::Object(Map::from_iter([(branch_name(branch), json)]))
-}
-
-/// The value of a field that is not given: its default, or null where that may be.
-pub(super) fn missing(schema: &Schema, default: Option<&Json>) -> Option<Value> {
-    if let Some(default) = default {
-        return Value::try_from(default.clone()).ok()?.resolve(schema).ok();
-    }
-    match schema {
-        Schema::Union(of) => of
-            .variants()
-            .iter()
-            .position(|branch| *branch == Schema::Null)
-            .map(|at| Value::Union(super::index(at), Box::new(Value::Null))),
-        _ => None,
+    match branch {
+        Schema::Null => json,
+        branch => Json::Object(Map::from_iter([(branch_name(branch), json)])),
     }
 }
 
 /// Names and values of a record or a map.
-fn members(value: &Value) -> Option<Vec<(&String, &Value)>> {
+pub(super) fn members(value: &Value) -> Option<Vec<(&String, &Value)>> {
     match value {
         Value::Record(fields) => Some(fields.iter().map(|(name, value)| (name, value)).collect()),
         Value::Map(map) => Some(map.iter().collect()),
@@ -177,17 +182,18 @@ fn members(value: &Value) -> Option<Vec<(&String, &Value)>> {
     }
 }
 
-fn scalar(schema: &Schema, value: &Value) -> Option<Json> {
+pub(super) fn scalar(schema: &Schema, value: &Value) -> Option<Json> {
     if let Some((per_second, local)) = time::unit(schema) {
-        let units = match value {
-            Value::String(text) => time::timestamp_units(text, per_second, local)?,
-            Value::TimestampMillis(units)
-            | Value::TimestampMicros(units)
-            | Value::TimestampNanos(units)
-            | Value::LocalTimestampMillis(units)
-            | Value::LocalTimestampMicros(units)
-            | Value::LocalTimestampNanos(units) => *units,
-            other => integer(other)?,
+        // The same number means another time in other units.
+        let units = match (schema, value) {
+            (_, Value::String(text)) => time::timestamp_units(text, per_second, local)?,
+            (Schema::TimestampMillis, Value::TimestampMillis(units))
+            | (Schema::TimestampMicros, Value::TimestampMicros(units))
+            | (Schema::TimestampNanos, Value::TimestampNanos(units))
+            | (Schema::LocalTimestampMillis, Value::LocalTimestampMillis(units))
+            | (Schema::LocalTimestampMicros, Value::LocalTimestampMicros(units))
+            | (Schema::LocalTimestampNanos, Value::LocalTimestampNanos(units)) => *units,
+            (_, other) => integer(other)?,
         };
         return time::timestamp_text(units, per_second, local).map(Json::from);
     }
@@ -202,6 +208,8 @@ fn scalar(schema: &Schema, value: &Value) -> Option<Json> {
         (Schema::Enum(of), Value::Enum(_, symbol) | Value::String(symbol)) if of.symbols.contains(symbol) => {
             Json::from(symbol.as_str())
         }
+        // serde's u64 and u128 come as fixed, and are no bytes.
+        (Schema::Bytes, Value::Fixed(..)) => return None,
         (Schema::Bytes, value) => Json::from(STANDARD.encode(bytes(value)?)),
         (Schema::Fixed(of), value) => Json::from(STANDARD.encode(bytes(value).filter(|bytes| bytes.len() == of.size)?)),
         (Schema::Decimal(of), value) => {
@@ -212,7 +220,7 @@ fn scalar(schema: &Schema, value: &Value) -> Option<Json> {
             };
             Json::from(decimal::to_text(&unscaled, of.precision, of.scale)?)
         }
-        (Schema::Uuid(_), value) => Json::from(uuid(value)?.hyphenated().to_string()),
+        (Schema::Uuid(_), value) => Json::from(uuid(schema, value)?.hyphenated().to_string()),
         (Schema::Date, value) => {
             let days = match value {
                 Value::Date(days) => *days,
@@ -223,11 +231,11 @@ fn scalar(schema: &Schema, value: &Value) -> Option<Json> {
         }
         (Schema::TimeMillis | Schema::TimeMicros, value) => {
             let per_second = if matches!(schema, Schema::TimeMillis) { 1_000 } else { 1_000_000 };
-            let units = match value {
-                Value::TimeMillis(units) => i64::from(*units),
-                Value::TimeMicros(units) => *units,
-                Value::String(text) => time::clock_units(text, per_second)?,
-                other => integer(other)?,
+            let units = match (schema, value) {
+                (Schema::TimeMillis, Value::TimeMillis(units)) => i64::from(*units),
+                (Schema::TimeMicros, Value::TimeMicros(units)) => *units,
+                (_, Value::String(text)) => time::clock_units(text, per_second)?,
+                (_, other) => integer(other)?,
             };
             Json::from(time::clock_text(units, per_second)?)
         }
@@ -283,11 +291,15 @@ fn bytes(value: &Value) -> Option<Vec<u8>> {
     }
 }
 
-fn uuid(value: &Value) -> Option<uuid::Uuid> {
+fn uuid(schema: &Schema, value: &Value) -> Option<uuid::Uuid> {
     match value {
         Value::Uuid(uuid) => Some(*uuid),
         Value::String(text) => uuid::Uuid::try_parse(text).ok(),
-        Value::Bytes(bytes) | Value::Fixed(16, bytes) => uuid::Uuid::from_slice(bytes).ok(),
+        Value::Bytes(bytes) => uuid::Uuid::from_slice(bytes).ok(),
+        // Elsewhere it is serde's u128, the lowest byte first.
+        Value::Fixed(16, bytes) if matches!(schema, Schema::Uuid(UuidSchema::Fixed(_))) => {
+            uuid::Uuid::from_slice(bytes).ok()
+        }
         _ => None,
     }
 }

@@ -49,36 +49,58 @@ pub(super) async fn migrations(context: &Context<'_>) -> Vec<Finding> {
 pub(super) async fn tables(context: &Context<'_>) -> Vec<Finding> {
     match context.store.wrong_tables().await {
         Ok(wrong) if wrong.is_empty() => vec![Finding::fine("they hold every column that this version writes")],
-        Ok(wrong) => wrong.iter().map(|error| table(error, "")).collect(),
-        // The first check has said it.
+        Ok(wrong) => wrong.iter().map(|error| table(error, None)).collect(),
+        Err(error) => unseen(context, "the tables can't be looked at", &error).await,
+    }
+}
+
+/// A question that failed. When nothing at all is answered, the first check has said it.
+async fn unseen(context: &Context<'_>, what: &str, error: &CallError) -> Vec<Finding> {
+    match context.store.ping().await {
+        Ok(()) => vec![failed(context, what, error)],
         Err(_) => Vec::new(),
     }
 }
 
-/// A table that does not fit, on `server` (empty: the one that was asked).
-fn table(error: &ShapeError, server: &str) -> Finding {
-    let on = if server.is_empty() { String::new() } else { format!("on {server}: ") };
+/// A replica, and what the table is called there.
+struct There<'a> {
+    server: &'a str,
+    name: &'a str,
+}
+
+/// A table that does not fit, on a replica or on the server that was asked.
+fn table(error: &ShapeError, there: Option<&There<'_>>) -> Finding {
+    let on = there.map(|there| format!("on {}: ", there.server)).unwrap_or_default();
+    let name = |database: &str, table: &str| there.map_or(format!("{database}.{table}"), |there| there.name.to_owned());
     match error {
         ShapeError::Columns { database, table, problems, ddl } => Finding {
             ddl: ddl.clone(),
             ..Finding::wrong(
                 format!(
-                    "{on}table {database}.{table} is not of the shape this version writes: {}",
+                    "{on}table {} is not of the shape this version writes: {}",
+                    name(database, table),
                     problems.join("; ")
                 ),
                 format!(
                     "run these statements{}:",
-                    if server.is_empty() { String::new() } else { format!(" on {server}") }
+                    there.map(|there| format!(" on {}", there.server)).unwrap_or_default()
                 ),
             )
         },
-        ShapeError::NoTable { database, table, user } => Finding::wrong(
-            format!("{on}table {database}.{table} does not exist or is hidden from user {user}"),
-            format!(
-                "auditstream migrate{}",
-                if server.is_empty() { String::new() } else { format!(", against {server}") }
-            ),
-        ),
+        ShapeError::NoTable { database, table, user } => {
+            let name = name(database, table);
+            let remedy = match there {
+                None => "auditstream migrate".to_owned(),
+                Some(There { server, .. }) if name.ends_with(&format!(".{table}")) => {
+                    format!("auditstream migrate, against {server}")
+                }
+                // The migrations know only our own names.
+                Some(There { server, .. }) => {
+                    format!("create it on {server} as SHOW CREATE TABLE {name} says on a server that has it")
+                }
+            };
+            Finding::wrong(format!("{on}table {name} does not exist or is hidden from user {user}"), remedy)
+        }
         other => Finding::wrong(format!("{on}{other}"), "see what ClickHouse says"),
     }
 }
@@ -88,8 +110,9 @@ pub(super) async fn replicas(context: &Context<'_>) -> Vec<Finding> {
         Some(cluster) => cluster.to_owned(),
         None => match context.store.cluster_of_events().await {
             Ok(Some(cluster)) => cluster,
-            // One server, which `tables` looked at, or none that answers.
-            Ok(None) | Err(_) => return Vec::new(),
+            // One server, which `tables` looked at.
+            Ok(None) => return Vec::new(),
+            Err(error) => return unseen(context, "whether the tables are on a cluster can't be seen", &error).await,
         },
     };
     let replicas = match context.store.check_replicas(&cluster).await {
@@ -108,7 +131,10 @@ pub(super) async fn replicas(context: &Context<'_>) -> Vec<Finding> {
             format!("{address} of cluster {cluster} can't be reached from {}", context.settings.clickhouse.url),
             "start it, or see remote_servers in ClickHouse's configuration: host, port, user and password",
         )],
-        ReplicaState::Wrong(wrong) => wrong.iter().map(|error| table(error, address)).collect(),
+        ReplicaState::Wrong(wrong) => {
+            let one = |(name, error): &(String, ShapeError)| table(error, Some(&There { server: address, name }));
+            wrong.iter().map(one).collect()
+        }
     };
     replicas.iter().flat_map(one).collect()
 }

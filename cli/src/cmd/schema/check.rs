@@ -18,6 +18,9 @@ use crate::{exit, output};
 /// Without FILE: the event's schemas of this program. A FILE of the event is compared with those, with the subject
 /// TOPIC-value of the registry and with the golden files; any other with --subject, with --against, and with the earlier
 /// versions among the files (order.v1.avsc before order.v2.avsc). The registry is asked when schema.registry_url is set.
+///
+/// The verdict is Avro's, for Avro's bytes. Custom fields travel as JSON text: of those, a changed logical type or scale,
+/// bytes that become string, and a renamed field (an alias) are other texts in events of the past, whatever is said here.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -85,6 +88,12 @@ pub(super) fn run(args: &Args, settings: Option<&Settings>) -> anyhow::Result<u8
     let registry = settings.and_then(|settings| settings.registry.as_ref());
     if args.registry && registry.is_none() {
         output::complain("error: --registry asks for a schema registry, and schema.registry_url is not set");
+        return Ok(exit::USAGE);
+    }
+    if let (Some(subject), None) = (&args.subject, registry) {
+        output::complain(&format!(
+            "error: --subject {subject} asks for a schema registry, and schema.registry_url is not set"
+        ));
         return Ok(exit::USAGE);
     }
     let files = if args.paths.is_empty() {
@@ -165,7 +174,9 @@ fn check(file: &SchemaFile, before: &[SchemaFile], against: &[Named], asked: &mu
 
 /// The event's versions of this program that are earlier than the file. A file of a released version must be that version.
 fn released(file: &SchemaFile, earlier: &mut Vec<Named>, checked: &mut Checked) {
-    let number = file.version().map_or(u32::MAX, |(_, number)| number);
+    // Any other name is not a version of the event's, whatever its number: it comes after all of them.
+    let own = file.version().filter(|(stem, number)| *stem == "audit_event" && *number > 0);
+    let number = own.map_or(u32::MAX, |(_, number)| number);
     for (name, json) in AUDIT_EVENT_VERSIONS {
         let known = files::version(name).map_or(0, |(_, number)| number);
         if known < number {

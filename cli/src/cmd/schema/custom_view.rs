@@ -15,6 +15,8 @@ use crate::{exit, output};
 ///
 /// The view holds all columns of events and one for each field of the subject's record; it reads `details` when it is
 /// queried, so it is there for events of the past too. It runs with the rights of who queries it.
+///
+/// Run printed SQL only where nothing but a view has the name: ClickHouse drops a table for CREATE OR REPLACE VIEW.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -36,7 +38,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     view: Option<String>,
 
-    /// Create the view, or replace it; needs a user that may (audit_admin).
+    /// Create the view, or replace it by that of another version; needs a user that may (audit_admin). What is no view of
+    /// this subject is never replaced.
     #[arg(long)]
     create: bool,
 }
@@ -59,7 +62,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> anyhow::Result<u8> {
     let view = args.view.clone().unwrap_or_else(|| format!("events_{}", snake(&name)));
     let sql = custom_view(&settings.clickhouse.database, &view, &args.subject, &schema)?;
     if args.create {
-        runtime.block_on(Store::new(&settings.store())?.create_view(&sql)).context("the view was not created")?;
+        let store = Store::new(&settings.store())?;
+        runtime.block_on(store.create_view(&view, &args.subject, &schema)).context("the view was not created")?;
         output::line(&format!("view {}.{view} is in place", settings.clickhouse.database))?;
     } else {
         output::line(&format!("{sql};"))?;

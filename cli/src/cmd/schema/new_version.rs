@@ -103,6 +103,7 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
         )
     })?;
     let default = default(args, &kind)?;
+    let clause = default_clause(&args.field, &column_type, &default)?;
     let mut field = format!("{{\"name\": {}, \"type\": {kind}, \"default\": {default}", json!(args.field));
     if let Some(doc) = &args.doc {
         // Writing to a String can't fail.
@@ -115,7 +116,7 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     judge(&text, &earlier)?;
     let migration = next_migration(&args.root)?;
     let migration = PathBuf::from(MIGRATIONS).join(format!("{migration:04}_event_{}.sql", args.field));
-    let sql = migration_text(args, &column_type, &default);
+    let sql = migration_text(args, &column_type, &clause);
     let avsc = PathBuf::from(AVRO).join(format!("{STEM}.v{number}.avsc"));
     Ok(Plan { schema: (avsc, text), migration: (migration, sql), column_type })
 }
@@ -255,14 +256,43 @@ fn next_migration(root: &Path) -> anyhow::Result<u32> {
     Ok(last + 1)
 }
 
-fn migration_text(args: &Args, column_type: &str, default: &Json) -> String {
-    // What the type has anyway needs no clause.
-    let clause = match default {
-        Json::String(text) if !text.is_empty() => format!(" DEFAULT '{}'", escaped(text)),
-        Json::Number(number) if number.as_f64() != Some(0.0) => format!(" DEFAULT {number}"),
-        Json::Bool(true) => " DEFAULT true".to_owned(),
-        _ => String::new(),
+/// Days from 1970 to the first and the last day that Date32 and DateTime64 hold, 1900-01-01 and 2299-12-31.
+const DAYS: std::ops::RangeInclusive<i64> = -25_567..=120_529;
+
+/// The column's ` DEFAULT …`; nothing where the type has the value anyway.
+fn default_clause(field: &str, column_type: &str, default: &Json) -> anyhow::Result<String> {
+    // Units of a day, and what makes a time of them: a bare number would be seconds to DateTime64.
+    let time = match column_type {
+        "Date32" => Some((1, "")),
+        "DateTime64(3, 'UTC')" => Some((86_400_000, "fromUnixTimestamp64Milli")),
+        "DateTime64(6, 'UTC')" => Some((86_400_000_000, "fromUnixTimestamp64Micro")),
+        _ => None,
     };
+    Ok(match (default, time) {
+        (Json::String(text), _) if !text.is_empty() => format!(" DEFAULT '{}'", escaped(text)),
+        (Json::Number(number), _) if number.as_f64() == Some(0.0) => String::new(),
+        (Json::Number(number), Some((day, make))) => {
+            let units = number.as_i64().filter(|units| DAYS.contains(&units.div_euclid(day)));
+            let units = units.ok_or_else(|| {
+                anyhow!("--default {number}: column {field} of type {column_type} holds 1900-01-01 to 2299-12-31 (0 is 1970-01-01)")
+            })?;
+            if make.is_empty() {
+                format!(" DEFAULT {units}")
+            } else {
+                format!(" DEFAULT {make}(toInt64({units}), 'UTC')")
+            }
+        }
+        (Json::Number(number), None) => format!(" DEFAULT {number}"),
+        (Json::Bool(true), _) => " DEFAULT true".to_owned(),
+        (Json::Array(items), _) if !items.is_empty() => {
+            let items = items.iter().filter_map(Json::as_str).map(|item| format!("'{}'", escaped(item)));
+            format!(" DEFAULT [{}]", items.collect::<Vec<_>>().join(", "))
+        }
+        _ => String::new(),
+    })
+}
+
+fn migration_text(args: &Args, column_type: &str, clause: &str) -> String {
     let doc = args.doc.as_deref().unwrap_or(&args.field);
     let codec = match column_type {
         "String" | "Array(String)" | "UUID" => " CODEC(ZSTD(1))",
