@@ -3,7 +3,13 @@
 //! Each target fails when the code panics, when two ways of decoding disagree, or when a neighbour is harmed. The bounds on memory and time are the
 //! fuzzer's, set by `cargo xtask fuzz`.
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a fuzz target says so by failing"
+)]
 
 mod entropy;
 #[path = "../../schemas/tests/common/rows.rs"]

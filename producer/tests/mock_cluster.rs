@@ -181,7 +181,6 @@ fn order_per_key_holds_across_retries() {
     }
 }
 
-/// A fatal error ends librdkafka's idempotent session; the producer begins another one and goes on.
 #[test]
 fn what_waits_for_librdkafka_arrives_in_order() {
     let cluster = cluster();
@@ -213,6 +212,7 @@ fn what_waits_for_librdkafka_arrives_in_order() {
     assert!(next.len() == entities as usize && next.values().all(|round| *round == rounds), "{next:?}");
 }
 
+/// A fatal error ends librdkafka's idempotent session; the producer begins another one and goes on.
 #[test]
 fn a_broken_session_is_replaced() {
     let cluster = cluster();
