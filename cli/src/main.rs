@@ -1,6 +1,7 @@
 //! `auditstream`: the one binary. Reads the command line and hands over to the command; see `cmd`.
 
 mod admin;
+mod audited;
 mod cmd;
 mod config;
 mod exit;

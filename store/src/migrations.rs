@@ -22,6 +22,7 @@ pub const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/0002_dead_letter_details.sql"),
     },
     Migration { version: 3, name: "ledger_topic_id", sql: include_str!("../migrations/0003_ledger_topic_id.sql") },
+    Migration { version: 4, name: "retention", sql: include_str!("../migrations/0020_retention.sql") },
 ];
 
 impl Migration {

@@ -1,6 +1,8 @@
 //! Tests of the whole system on real Kafka and real ClickHouse. One executable, because linking costs more than running most of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod analysts;
+mod archives;
 mod cli;
 mod crashes;
 mod custom_fields;
@@ -12,14 +14,17 @@ mod interop;
 mod landing;
 mod live_registry;
 mod membership;
+mod migrations;
 mod oracle;
 mod outage;
 mod outbox;
 mod poison;
 mod probes;
 mod registry;
+mod retention;
 mod schema_gate;
 mod security;
+mod shards;
 mod spill;
 mod store;
 mod traces;
