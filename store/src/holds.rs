@@ -225,15 +225,16 @@ impl Store {
         Ok(found)
     }
 
-    /// Gives both tables the TTL of the applied retention and the holds, waits for merges that began under the old one, and lets merges delete again.
+    /// Gives both tables the TTL of the applied retention and the holds, and lets merges delete again. `existing_too`: rows that are past their time go soon,
+    /// wherever they lie; otherwise merges that began under the old TTL are waited for.
     async fn follow(&self, target: &Target<'_>, existing_too: bool) -> Result<(), RetentionError> {
         let retention = self.applied_retention().await?.unwrap_or_default();
         let holds = self.held_scopes().await?;
         for (table, ttl) in [("events", retention.ttl(&holds)), ("dead_letters", retention.dead_letter_ttl(&holds))] {
             self.set_ttl(target, table, ttl.as_deref(), existing_too).await?;
-        }
-        for table in ["events", "dead_letters"] {
-            self.wait_for_merges(target, table).await?;
+            if !existing_too {
+                self.wait_for_merges(target, table).await?;
+            }
         }
         Ok(self.ttl_merges(target, "START").await?)
     }

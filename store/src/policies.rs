@@ -18,6 +18,9 @@ use crate::target::Target;
 /// The role that sees every tenant's rows, for those who answer for all of them.
 pub const ALL_TENANTS: &str = "audit_all_tenants";
 
+/// The role that every analyst has.
+const ANALYST: &str = "audit_analyst";
+
 /// Whose rows a table holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TenantOf {
@@ -101,17 +104,22 @@ impl Tenants {
 pub(crate) fn base_sql(target: &Target<'_>, service: &[String]) -> Vec<String> {
     let on_cluster = target.on_cluster();
     let service = service.iter().map(|name| identifier(name)).collect::<Vec<_>>().join(", ");
-    let mut statements = vec![format!("CREATE ROLE IF NOT EXISTS {ALL_TENANTS}{on_cluster}")];
-    let tables = GUARDED.iter().flat_map(|guarded| target.tables(guarded.table));
-    let functions = KEY_READERS.iter().map(|function| format!("{TABLE_FUNCTIONS}.{function}"));
-    for table in tables.chain(functions) {
-        // First who sees everything: at no moment does a worker see less.
+    let mut statements: Vec<_> =
+        [ALL_TENANTS, ANALYST].iter().map(|role| format!("CREATE ROLE IF NOT EXISTS {role}{on_cluster}")).collect();
+    let mut policy = |name: &str, table: &str, condition: u8, to: &str| {
         statements.push(format!(
-            "CREATE ROW POLICY OR REPLACE audit_everything{on_cluster} ON {table} FOR SELECT USING 1 AS PERMISSIVE TO {service}, {ALL_TENANTS}"
+            "CREATE ROW POLICY OR REPLACE {name}{on_cluster} ON {table} FOR SELECT USING {condition} AS PERMISSIVE TO {to}"
         ));
-        statements.push(format!(
-            "CREATE ROW POLICY OR REPLACE audit_nothing{on_cluster} ON {table} FOR SELECT USING 0 AS PERMISSIVE TO ALL EXCEPT {service}"
-        ));
+    };
+    // Always first who sees everything: at no moment does a worker see less.
+    for table in GUARDED.iter().flat_map(|guarded| target.tables(guarded.table)) {
+        policy("audit_everything", &table, 1, &format!("{service}, {ALL_TENANTS}"));
+        policy("audit_nothing", &table, 0, &format!("ALL EXCEPT {service}"));
+    }
+    // These are the server's, and other databases' users may need them: only analysts go without.
+    for function in KEY_READERS.iter().map(|function| format!("{TABLE_FUNCTIONS}.{function}")) {
+        policy("audit_everything", &function, 1, &format!("ALL EXCEPT {ANALYST}"));
+        policy("audit_nothing", &function, 0, ANALYST);
     }
     statements
 }

@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// The released migrations, and behind them some of a version to come.
 fn with(later: &[(&'static str, &'static str)]) -> &'static [Migration] {
     let next = MIGRATIONS.len() as u32 + 1;
-    let later = later.iter().zip(next..).map(|((name, sql), version)| Migration { version, name, sql });
+    let later = later.iter().copied().zip(next..).map(|((name, sql), version)| Migration { version, name, sql });
     Vec::leak(MIGRATIONS.iter().copied().chain(later).collect())
 }
 

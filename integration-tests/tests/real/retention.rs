@@ -9,11 +9,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `rows` events of a tenant that were received `days` ago; each twice, and not merged.
 fn fill(fixture: &Fixture, tenant: &str, operation: &str, days: u32, rows: u32) {
+    let now = fixture.admin().text("SELECT now64(3)");
     for _ in 0..2 {
         fixture.admin().run(&format!(
             "INSERT INTO events (tenant_id, entity_type, entity_id, occurred_at, event_id, version, operation, received_at) \
-             SELECT '{tenant}', 'order', toString(number), now64(6) - toIntervalDay({days}), reinterpretAsUUID(sipHash128('{tenant}{operation}{days}', number)), 1, \
-             '{operation}', now64(3) - toIntervalDay({days}) FROM numbers({rows})"
+             SETTINGS insert_deduplicate = 0 \
+             SELECT '{tenant}', 'order', toString(number), toDateTime64('{now}', 6) - toIntervalDay({days}), \
+             reinterpretAsUUID(sipHash128('{tenant}{operation}{days}', number)), 1, '{operation}', \
+             toDateTime64('{now}', 3) - toIntervalDay({days}) FROM numbers({rows})"
         ));
     }
 }
@@ -100,8 +103,10 @@ fn what_is_past_its_time_goes_and_what_is_held_stays() {
     fixture.admin().run("OPTIMIZE TABLE events FINAL");
     assert_eq!(left(&fixture), kept);
     // A hold that is set later protects what the table's rules would take at the next merge.
+    fixture.stop_merges();
     fill(&fixture, "umbrella", "READ", 400, 5);
     let later = hold(&["--tenant", "umbrella"]);
+    fixture.admin().run(&format!("SYSTEM START MERGES {}.events", fixture.database()));
     fixture.admin().run("OPTIMIZE TABLE events FINAL");
     let with_umbrella = format!("{kept}\numbrella READ 400: 5");
     assert_eq!(left(&fixture), with_umbrella);

@@ -19,7 +19,7 @@ const QUESTIONS: &[&str] = &[
     "SELECT tenant_id, action, outcome, count() FROM events FINAL GROUP BY ALL ORDER BY ALL",
     "SELECT toStartOfHour(occurred_at) AS hour, count() FROM events FINAL GROUP BY hour ORDER BY hour",
     "SELECT * FROM events FINAL ORDER BY tenant_id, entity_type, entity_id, occurred_at, event_id LIMIT 50",
-    "SELECT entity_type, entity_id, count() AS n FROM events FINAL GROUP BY ALL ORDER BY n DESC, ALL LIMIT 20",
+    "SELECT entity_type, entity_id, count() AS n FROM events FINAL GROUP BY ALL ORDER BY n DESC, entity_type, entity_id LIMIT 20",
     "SELECT actor_id, count() AS n, max(occurred_at) FROM events FINAL GROUP BY actor_id ORDER BY n DESC, actor_id LIMIT 20",
     "SELECT event_id, uniqExact(content_hash) AS n FROM events FINAL GROUP BY event_id HAVING n > 1 ORDER BY event_id",
     "SELECT path, count() FROM events FINAL ARRAY JOIN `changes.path` AS path GROUP BY path ORDER BY path",
@@ -40,7 +40,7 @@ fn two_shards_answer_as_one_server() {
     for server in &servers {
         let make = ClickHouse::new(
             if std::ptr::eq(server, &servers[0]) { fixture.stack() } else { &second }.clickhouse_url(),
-            "default",
+            "system",
             user,
             password,
         );
@@ -74,7 +74,7 @@ fn two_shards_answer_as_one_server() {
     // Everything once more, by another server and in another order: duplicates that must meet their first copies.
     servers[1].run("SYSTEM STOP MERGES events_local");
     both.run("SYSTEM STOP MERGES events_local");
-    servers[1].run("INSERT INTO events SELECT * FROM events ORDER BY event_id SETTINGS distributed_foreground_insert = 1, insert_deduplicate = 0");
+    servers[1].run("INSERT INTO events SELECT * FROM events ORDER BY event_id SETTINGS distributed_foreground_insert = 1, insert_deduplicate = 0, parallel_distributed_insert_select = 0");
     let raw: Vec<_> = servers.iter().map(|server| server.number("SELECT count() FROM events_local")).collect();
     assert_eq!(raw.iter().sum::<u64>(), 2 * EVENTS, "each row twice: {raw:?}");
     assert!(raw.iter().all(|rows| *rows > EVENTS / 4), "both shards have their part: {raw:?}");
@@ -105,7 +105,7 @@ fn two_shards_answer_as_one_server() {
     for stack in [fixture.stack(), &second] {
         let file = stack.dir().join("users.xml");
         let users = std::fs::read_to_string(&file).unwrap();
-        let end = users.rfind("    </users>").unwrap();
+        let end = users.rfind("</users>").unwrap();
         std::fs::write(&file, format!("{}{account}{}", &users[..end], &users[end..])).unwrap();
         restart(stack);
     }
