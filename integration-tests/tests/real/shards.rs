@@ -144,8 +144,19 @@ fn join(first: &Stack, second: &Stack) {
         shard(first),
         shard(second)
     );
-    // The same users, with the first one's passwords.
-    std::fs::copy(first.dir().join("users.xml"), second.dir().join("users.xml")).unwrap();
+    // The same users, with the first one's passwords, and with the rights on each server's own tables that the roles of a cluster have.
+    let mut users = String::new();
+    for line in std::fs::read_to_string(first.dir().join("users.xml")).unwrap().lines() {
+        users.push_str(line);
+        users.push('\n');
+        if line.contains(&format!(" ON {SHARDED}.")) {
+            users.push_str(&line.replace("</query>", "_local</query>"));
+            users.push('\n');
+        }
+    }
+    for stack in [first, second] {
+        std::fs::write(stack.dir().join("users.xml"), &users).unwrap();
+    }
     for stack in [first, second] {
         let file = stack.dir().join("clickhouse.xml");
         let config = std::fs::read_to_string(&file).unwrap();
