@@ -53,6 +53,7 @@ impl Builder {
         idempotency_keys: usize,
         loss_tenant: Option<String>,
         compression: Compression,
+        cloud_events: bool,
         linger: Duration,
         delivery_timeout: Duration,
         message_max_bytes: usize,

@@ -113,6 +113,7 @@ impl Producer {
             client,
             client_config,
             topic: config.topic,
+            cloud_events: config.cloud_events,
             delivery_timeout: (!has_spill).then_some(config.delivery_timeout),
             framing: config.framing,
             stamp,
