@@ -39,6 +39,7 @@ fn help_fits_the_terminal_and_has_examples_and_exit_codes() {
         &["publish"],
         &["consume"],
         &["stats"],
+        &["round-trip"],
         &["relay"],
         &["outbox", "migrate"],
         &["outbox", "failed", "list"],

@@ -266,6 +266,15 @@ impl Config {
         false
     }
 
+    /// Most bytes of the spill; 0 without one.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn spill_bytes(&self) -> u64 {
+        #[cfg(feature = "spill")]
+        return self.spill.as_ref().map_or(0, |spill| spill.max_bytes);
+        #[cfg(not(feature = "spill"))]
+        0
+    }
+
     /// The same as librdkafka's configuration.
     pub(crate) fn to_client_config(&self) -> ClientConfig {
         let mut client = ClientConfig::new();

@@ -42,6 +42,7 @@
 //! - `outbox-postgres`, `outbox-mysql`, `outbox-sqlite`: events in the service's own transaction (module `outbox`);
 //! - `registry`: the schema's id from a schema registry (module `registry`);
 //! - `custom-fields`: a service's own Avro record in `details`, checked and typed (module `custom`);
+//! - `metrics`: the counters for a Prometheus registry (module `metrics`);
 //! - `derive`: `derive(Audited)`, one line for an event of two values (module `audited`).
 //!
 //! A record's key is [`AuditEvent::key`](auditstream_schemas::AuditEvent::key), its partition the one that Java's
@@ -66,6 +67,8 @@ mod idempotency;
 #[cfg(any(feature = "changes", feature = "redaction"))]
 mod json;
 mod loss;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(not(feature = "tower"))]
 mod no_context;
 #[cfg(not(feature = "spill"))]

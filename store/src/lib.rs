@@ -11,6 +11,7 @@
 mod bisect;
 mod blame;
 mod body;
+mod certificates;
 mod client;
 mod columns;
 mod config;
@@ -18,6 +19,7 @@ mod custom_view;
 mod ddl;
 mod errors;
 pub mod faults;
+mod find;
 mod flatten;
 mod ingest;
 mod lock;
@@ -34,6 +36,7 @@ mod tls;
 
 pub use bisect::{MAX_REFUSED, RefusedRow};
 pub use body::{EventBody, event_body};
+pub use certificates::{CertificateKind, certificate_expiry};
 pub use client::Store;
 pub use columns::{Column, EVENT_COLUMNS, Source};
 pub use config::{Config, ConfigError, Secret};

@@ -7,6 +7,7 @@ mod migrate;
 mod outbox;
 mod publish;
 mod relay;
+mod round_trip;
 mod schema;
 mod spill;
 mod stats;
@@ -45,6 +46,7 @@ enum Command {
     Schema(schema::Args),
     Doctor(doctor::Args),
     Stats(stats::Args),
+    RoundTrip(round_trip::Args),
     Config(config::Args),
 }
 
@@ -72,5 +74,6 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Schema(args) => schema::run(&args, load),
         Command::Doctor(args) => doctor::run(&args, &load()?.settings),
         Command::Stats(args) => stats::run(&args, &load()?.settings),
+        Command::RoundTrip(args) => round_trip::run(&args, &load()?.settings),
     }
 }

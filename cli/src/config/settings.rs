@@ -265,6 +265,7 @@ impl Settings {
             in_flight_bytes: self.consumer.in_flight_bytes,
             drain_deadline: self.consumer.drain_deadline,
             http_listen: self.consumer.http_listen,
+            certificates: self.certificates(),
             telemetry: self.telemetry.clone(),
             schemas: Arc::new(schemas),
             registry: self.registry.as_ref().map(Registry::new).transpose()?,
