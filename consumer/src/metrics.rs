@@ -332,8 +332,16 @@ mod tests {
             kind: auditstream_store::CertificateKind::Own,
         };
         let metrics = Metrics::new("w1", vec![file]);
-        // This one is there only when something was stored.
+        // These are there only once something has happened.
         metrics.newest_queryable.set(1.0);
+        for family in [&metrics.batches, &metrics.batch_decisions, &metrics.rebalances] {
+            family.get_or_create(&ReasonLabel { reason: "r" });
+        }
+        metrics.failures.get_or_create(&FailureLabel { step: "s", class: "c" });
+        metrics.retries.get_or_create(&StepLabel { step: "s" });
+        metrics.dead_letters.get_or_create(&DeadLetterLabel { reason: "r".to_owned() });
+        metrics.lag.get_or_create(&PartitionLabel { partition: 0 });
+        metrics.schema_lookups.get_or_create(&OutcomeLabel { outcome: "o" });
         let text = metrics.render().unwrap();
         assert_eq!(metric_names::missing("auditstream_consumer_", &text), [""; 0], "{text}");
     }
