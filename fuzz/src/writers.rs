@@ -22,7 +22,7 @@ pub(crate) fn readers() -> [String; 2] {
     let (mut aliases, mut newer) = (v1(), v1());
     let fields = aliases["fields"].as_array_mut().unwrap();
     for field in &mut *fields {
-        if let Some(inner) = field["type"]["fields"].as_array_mut() {
+        if let Some(inner) = field["type"].get_mut("fields").and_then(Json::as_array_mut) {
             inner.iter_mut().for_each(with_alias);
         }
         with_alias(field);

@@ -9,6 +9,7 @@ use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, Name, RecordField, RecordSchema, ResolvedSchema, UuidSchema};
 
 use crate::guard::{Branch, Guard, MAX_DEPTH, Op, Step};
+use crate::kind::Kind;
 
 /// Values in a flattened schema, at the most.
 const MAX_STEPS: usize = 10_000;
@@ -128,7 +129,7 @@ impl<'s> Compiler<'s> {
                 target => target,
             },
         };
-        if rule == Rule::Uuid && Shape::of(writer) == Shape::Bytes {
+        if rule == Rule::Uuid && Kind::of(writer) == Kind::Bytes {
             // arrow-avro does not promote bytes to a text that must be a UUID.
             return Err(at(path, "bytes, but the reader has a UUID as text"));
         }
@@ -345,71 +346,10 @@ fn min_len(step: &Step) -> usize {
     }
 }
 
-/// Whether a reader's type takes a writer's, exactly or by the specification's promotions
-/// (<https://avro.apache.org/docs/1.12.0/specification/#schema-resolution>).
+/// Whether a reader's type takes a writer's, exactly or also by promotion.
 fn fits(writer: &Schema, reader: &Schema, promoted: bool) -> bool {
-    let (w, r) = (Shape::of(writer), Shape::of(reader));
-    w == r
-        || promoted
-            && matches!(
-                (w, r),
-                (Shape::Int, Shape::Long | Shape::Float | Shape::Double)
-                    | (Shape::Long, Shape::Float | Shape::Double)
-                    | (Shape::Float, Shape::Double)
-                    | (Shape::Text, Shape::Bytes)
-                    | (Shape::Bytes, Shape::Text)
-            )
-}
-
-/// A type without its logical type.
-#[derive(PartialEq, Eq)]
-enum Shape {
-    Null,
-    Boolean,
-    Int,
-    Long,
-    Float,
-    Double,
-    Bytes,
-    Text,
-    Fixed,
-    Enum,
-    Array,
-    Map,
-    Record,
-    Other,
-}
-
-impl Shape {
-    fn of(schema: &Schema) -> Self {
-        match schema {
-            Schema::Null => Self::Null,
-            Schema::Boolean => Self::Boolean,
-            Schema::Int | Schema::Date | Schema::TimeMillis => Self::Int,
-            Schema::Long
-            | Schema::TimeMicros
-            | Schema::TimestampMillis
-            | Schema::TimestampMicros
-            | Schema::TimestampNanos
-            | Schema::LocalTimestampMillis
-            | Schema::LocalTimestampMicros
-            | Schema::LocalTimestampNanos => Self::Long,
-            Schema::Float => Self::Float,
-            Schema::Double => Self::Double,
-            Schema::Bytes | Schema::BigDecimal | Schema::Uuid(UuidSchema::Bytes) => Self::Bytes,
-            Schema::String | Schema::Uuid(UuidSchema::String) => Self::Text,
-            Schema::Fixed(_) | Schema::Duration(_) | Schema::Uuid(UuidSchema::Fixed(_)) => Self::Fixed,
-            Schema::Decimal(decimal) => match decimal.inner {
-                InnerDecimalSchema::Fixed(_) => Self::Fixed,
-                InnerDecimalSchema::Bytes => Self::Bytes,
-            },
-            Schema::Enum(_) => Self::Enum,
-            Schema::Array(_) => Self::Array,
-            Schema::Map(_) => Self::Map,
-            Schema::Record(_) => Self::Record,
-            Schema::Union(_) | Schema::Ref { .. } => Self::Other,
-        }
-    }
+    let (writer, reader) = (Kind::of(writer), Kind::of(reader));
+    writer == reader || promoted && writer.is_promoted_to(reader)
 }
 
 fn at(path: &str, what: &str) -> String {
