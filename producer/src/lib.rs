@@ -2,11 +2,11 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use auditstream_producer::{Config, Producer};
+//! use auditstream_producer::Producer;
 //! use auditstream_schemas::{Actor, AuditEvent};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let audit = Producer::new(Config { bootstrap_servers: "127.0.0.1:9092".into(), ..Config::default() })?;
+//! let audit = Producer::builder("127.0.0.1:9092").linger(Duration::from_millis(10)).build()?;
 //!
 //! let event = AuditEvent::builder("acme", "shop", "order.update", "order", "42")
 //!     .actor(Actor::user("u-7"))
@@ -52,6 +52,7 @@
 #[cfg(feature = "derive")]
 pub mod audited;
 mod budget;
+mod builder;
 #[cfg(feature = "changes")]
 pub mod changes;
 mod config;
@@ -89,6 +90,7 @@ pub mod spill;
 mod stats;
 
 pub use budget::Lanes;
+pub use builder::Builder;
 pub use config::{Compression, Config, Critical};
 #[cfg(feature = "tower")]
 pub(crate) use context::ForEvent;

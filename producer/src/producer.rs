@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::ForEvent;
 use crate::budget::{Budget, NoRoom};
+use crate::builder::Builder;
 use crate::config::{Config, Critical};
 use crate::delivery::{Ack, Answer, Context, Delivery, Observer, Outcome, Shared, shut_down};
 use crate::error::{DeliveryError, ProducerError, RejectReason, Rejected};
@@ -70,6 +71,11 @@ pub enum Durable {
 }
 
 impl Producer {
+    /// Settings one by one, beginning with the brokers: `host:port`, separated by commas.
+    pub fn builder(bootstrap_servers: impl Into<String>) -> Builder {
+        Builder::new(bootstrap_servers.into())
+    }
+
     /// Makes a producer. Does not connect yet: an unreachable broker shows in the deliveries.
     ///
     /// # Errors
@@ -112,6 +118,7 @@ impl Producer {
             client,
             client_config,
             topic: config.topic,
+            cloud_events: config.cloud_events,
             delivery_timeout: (!has_spill).then_some(config.delivery_timeout),
             framing: config.framing,
             stamp,

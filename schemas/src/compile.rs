@@ -13,7 +13,7 @@ use crate::guard::{Branch, Guard, MAX_DEPTH, Op, Step};
 /// Values in a flattened schema, at the most.
 const MAX_STEPS: usize = 10_000;
 /// Fields of the event whose strings may not be empty.
-const REQUIRED: [&str; 5] = ["tenant_id", "service", "action", "entity_type", "entity_id"];
+pub(crate) const REQUIRED: [&str; 5] = ["tenant_id", "service", "action", "entity_type", "entity_id"];
 
 impl Guard {
     /// Compiles the guard of a writer schema; the reader schema has no recursive types.
@@ -33,26 +33,26 @@ impl Guard {
         Ok(compiler.done(root))
     }
 
-    /// The guard of what follows a record's first `fields` fields, none of which the reader has.
+    /// The guard of fields that the reader has not, one behind the other, inside of records of these names.
     ///
     /// # Errors
     /// Why such a thing can never be read, with the path.
-    pub(crate) fn compile_tail(writer: &Schema, fields: usize) -> Result<Self, String> {
-        let Schema::Record(event) = writer else {
-            return Err("the schema is not a record".to_owned());
-        };
-        let names = ResolvedSchema::new(writer).map_err(|e| e.to_string())?;
-        let mut compiler = Compiler::new(names.get_names(), names.get_names());
-        compiler.open.push(event.name.fullname(None));
+    pub(crate) fn of_fields<'s>(
+        names: &'s Names<'s>,
+        open: &[String],
+        fields: &[&'s RecordField],
+    ) -> Result<Self, String> {
+        let mut compiler = Compiler::new(names, names);
+        compiler.open.extend_from_slice(open);
         let mut root = Vec::new();
-        for field in event.fields.iter().skip(fields) {
+        for field in fields {
             compiler.value(&field.schema, None, Rule::None, &field.name, &mut root)?;
         }
         Ok(compiler.done(root))
     }
 }
 
-type Names<'s> = HashMap<Name, &'s Schema>;
+pub(crate) type Names<'s> = HashMap<Name, &'s Schema>;
 
 struct Compiler<'s> {
     writer_names: &'s Names<'s>,

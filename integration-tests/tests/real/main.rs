@@ -19,6 +19,7 @@ mod outbox;
 mod poison;
 mod probes;
 mod prometheus;
+mod queries;
 mod registry;
 mod schema_gate;
 mod security;
