@@ -29,10 +29,10 @@ pub(crate) struct Args {
     /// What one worker stores a second. Measured: 150,000, two workers beside Kafka and ClickHouse on two cores.
     #[arg(long, default_value_t = 150_000.0)]
     worker_rate: f64,
-    /// Seconds from a pod that is wanted to one that reads. The program takes one to three of them; the rest is the node's.
+    /// Seconds from a pod that is wanted to one that reads; not measured, as most of it is the cluster's.
     #[arg(long, default_value_t = 15)]
     start_seconds: usize,
-    /// Seconds in which partitions that move are not read.
+    /// Seconds in which partitions that move are not read; not measured.
     #[arg(long, default_value_t = 3)]
     rebalance_seconds: usize,
     /// What ClickHouse stores a second at most, in the second plot.
