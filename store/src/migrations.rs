@@ -22,6 +22,11 @@ pub const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/0002_dead_letter_details.sql"),
     },
     Migration { version: 3, name: "ledger_topic_id", sql: include_str!("../migrations/0003_ledger_topic_id.sql") },
+    Migration {
+        version: 4,
+        name: "dead_letter_actions",
+        sql: include_str!("../migrations/0004_dead_letter_actions.sql"),
+    },
 ];
 
 impl Migration {

@@ -67,6 +67,7 @@ pub const ROLES: &[Role] = &[
             "SELECT ON {database}.events",
             "SELECT ON {database}.ledger",
             "SELECT ON {database}.dead_letters",
+            "SELECT ON {database}.dead_letter_actions",
             PARTS,
         ],
         local_grants: &[],
