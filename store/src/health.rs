@@ -29,7 +29,7 @@ pub struct Disk {
 }
 
 /// A setting as it is for this user.
-#[derive(Clone, Debug, PartialEq, Eq, Row, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingState {
     /// Its name.
     pub name: String,
@@ -38,7 +38,6 @@ pub struct SettingState {
     /// Whether this user may not change it.
     pub is_fixed: bool,
     /// The value that inserts send along; empty for the setting `readonly`.
-    #[serde(skip)]
     pub wanted: String,
 }
 
@@ -79,7 +78,7 @@ impl Store {
     /// When ClickHouse refuses or does not answer within the query timeout.
     pub async fn disks(&self) -> Result<Vec<Disk>, CallError> {
         // A disk in an object store has no end.
-        self.fetch("SELECT name, unreserved_space AS free, total_space AS total FROM system.disks WHERE total_space < toUInt64(1) << 60").await
+        self.fetch("SELECT name, unreserved_space AS free, total_space AS total FROM system.disks WHERE total_space < 1152921504606846976").await
     }
 
     /// The setting `readonly`, and those that inserts send along.
@@ -92,12 +91,13 @@ impl Store {
             "SELECT name, value, toBool(readonly) AS is_fixed FROM system.settings WHERE name IN ('readonly', {}) ORDER BY name",
             names.join(", ")
         );
-        let mut settings: Vec<SettingState> = self.fetch(&sql).await?;
-        for setting in &mut settings {
-            let wanted = INSERT_SETTINGS.iter().find(|(name, _)| *name == setting.name);
-            setting.wanted = wanted.map(|(_, value)| (*value).to_owned()).unwrap_or_default();
-        }
-        Ok(settings)
+        let settings: Vec<(String, String, bool)> = self.fetch(&sql).await?;
+        let one = |(name, value, is_fixed): (String, String, bool)| {
+            let wanted = INSERT_SETTINGS.iter().find(|(known, _)| *known == name);
+            let wanted = wanted.map(|(_, value)| (*value).to_owned()).unwrap_or_default();
+            SettingState { name, value, is_fixed, wanted }
+        };
+        Ok(settings.into_iter().map(one).collect())
     }
 
     /// How the tables that workers write were made; those that are there and may be seen.
