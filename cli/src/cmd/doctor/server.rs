@@ -12,7 +12,7 @@ const OLDEST: (u32, u32) = (25, 8);
 /// Clocks further apart than this make freshness and the ledger's times wrong.
 const MOST_SKEW_MS: i64 = 2_000;
 /// Below this share of a disk merges begin to fail for want of room.
-const LEAST_FREE: f64 = 0.1;
+const LEAST_FREE: f64 = 0.05;
 
 pub(super) async fn state(context: &Context<'_>) -> Vec<Finding> {
     let asked = (now_ms(), Instant::now());
@@ -175,9 +175,9 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_with_less_than_a_tenth_is_full() {
+    fn a_disk_with_less_than_a_twentieth_is_full() {
         let disk = |free| Disk { name: "default".to_owned(), free, total: 100 };
-        assert!(full(&disk(9)).is_some() && full(&disk(10)).is_none());
+        assert!(full(&disk(4)).is_some() && full(&disk(5)).is_none());
         assert!(full(&Disk { total: 0, ..disk(0) }).is_some());
     }
 
