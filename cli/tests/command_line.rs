@@ -50,6 +50,16 @@ fn help_fits_the_terminal_and_has_examples_and_exit_codes() {
         &["schema", "new-version"],
         &["schema", "custom-view"],
         &["doctor"],
+        &["lag"],
+        &["dlq", "list"],
+        &["dlq", "show"],
+        &["dlq", "retry"],
+        &["dlq", "discard"],
+        &["consumer", "reset"],
+        &["service", "install"],
+        &["service", "uninstall"],
+        &["completions"],
+        &["man"],
     ] {
         let (code, stdout, _) = run(auditstream(folder.path()).args(command).arg("--help"));
         assert_eq!(code, 0);

@@ -21,7 +21,7 @@ mod refetch;
 mod sink;
 mod telemetry;
 mod time_lag;
-mod topic_id;
+pub mod topic_id;
 mod watch;
 mod worker;
 

@@ -335,13 +335,13 @@ mod tests {
         // These are there only once something has happened.
         metrics.newest_queryable.set(1.0);
         for family in [&metrics.batches, &metrics.batch_decisions, &metrics.rebalances] {
-            family.get_or_create(&ReasonLabel { reason: "r" });
+            drop(family.get_or_create(&ReasonLabel { reason: "r" }));
         }
-        metrics.failures.get_or_create(&FailureLabel { step: "s", class: "c" });
-        metrics.retries.get_or_create(&StepLabel { step: "s" });
-        metrics.dead_letters.get_or_create(&DeadLetterLabel { reason: "r".to_owned() });
-        metrics.lag.get_or_create(&PartitionLabel { partition: 0 });
-        metrics.schema_lookups.get_or_create(&OutcomeLabel { outcome: "o" });
+        drop(metrics.failures.get_or_create(&FailureLabel { step: "s", class: "c" }));
+        drop(metrics.retries.get_or_create(&StepLabel { step: "s" }));
+        drop(metrics.dead_letters.get_or_create(&DeadLetterLabel { reason: "r".to_owned() }));
+        drop(metrics.lag.get_or_create(&PartitionLabel { partition: 0 }));
+        drop(metrics.schema_lookups.get_or_create(&OutcomeLabel { outcome: "o" }));
         let text = metrics.render().unwrap();
         assert_eq!(metric_names::missing("auditstream_consumer_", &text), [""; 0], "{text}");
     }

@@ -24,6 +24,11 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 3, name: "ledger_topic_id", sql: include_str!("../migrations/0003_ledger_topic_id.sql") },
     Migration { version: 4, name: "indexes", sql: include_str!("../migrations/0004_indexes.sql") },
     Migration { version: 5, name: "views", sql: include_str!("../migrations/0005_views.sql") },
+    Migration {
+        version: 6,
+        name: "dead_letter_actions",
+        sql: include_str!("../migrations/0006_dead_letter_actions.sql"),
+    },
 ];
 
 impl Migration {

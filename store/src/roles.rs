@@ -75,6 +75,7 @@ pub const ROLES: &[Role] = &[
             "SELECT ON {database}.conflicts",
             "SELECT ON {database}.hourly",
             "SELECT ON {database}.freshness",
+            "SELECT ON {database}.dead_letter_actions",
             PARTS,
         ],
         local_grants: &[],

@@ -109,6 +109,7 @@ fn check_stats(fixture: &Fixture, rows: u64) {
     assert_eq!(events["ledger"]["gaps"].as_u64(), Some(0), "{stats}");
     assert_eq!(stats["lag"]["total"].as_i64(), Some(0), "{stats}");
     assert_eq!(stats["lag"]["partitions"].as_array().map(Vec::len), Some(3), "{stats}");
+    assert!(stats["recent"]["rows"].is_u64() && stats["spill"].is_null() && stats["outbox"].is_null(), "{stats}");
     let text = fixture.cli(&["stats"]).success().stdout;
     assert!(text.lines().any(|line| line.starts_with("events ") && line.ends_with(" 300")), "{text}");
 }

@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod cli;
+mod consumer_admin;
 mod crashes;
 mod custom_fields;
+mod dlq;
 mod doctor;
+mod doctor_planted;
 mod evolution;
 mod faults;
 mod inserts;
