@@ -1,7 +1,7 @@
 //! The committed golden files, read by us and by an independent implementation (Python's fastavro), and the other way round.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -83,15 +83,16 @@ fn later_versions(golden: &Path, avro: &Path) -> usize {
             let bytes = fs::read(&file).unwrap();
             let mut schemas = common::schemas();
             schemas.add(split(&bytes).unwrap().0, &schema).unwrap();
-            let mut json: serde_json::Map<String, serde_json::Value> =
-                serde_json::from_slice(&fs::read(folder.path().join(format!("{stem}.json"))).unwrap()).unwrap();
+            // With each value's text as it stands.
+            let json = fs::read_to_string(folder.path().join(format!("{stem}.json"))).unwrap();
+            let mut json: BTreeMap<String, Box<serde_json::value::RawValue>> = serde_json::from_str(&json).unwrap();
             let v1: serde_json::Value = serde_json::from_str(AUDIT_EVENT_V1).unwrap();
             let is_ours = |name: &String| v1["fields"].as_array().unwrap().iter().any(|f| f["name"] == **name);
             json.retain(|name, _| is_ours(name));
             let mut expected = AuditEvent::from_json(serde_json::to_string(&json).unwrap().as_bytes()).unwrap();
             let event = decode(&schemas, &bytes).unwrap();
-            let details = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
-            assert_eq!(details(&expected.details), details(&event.details), "{version}/{name}");
+            // A line break in details is space in JSON.
+            assert_eq!(expected.details, event.details.replace('\n', " "), "{version}/{name}");
             expected.details.clone_from(&event.details);
             assert_eq!(event, expected, "{version}/{name}");
             let mut decoder = BatchDecoder::new(Arc::new(schemas));
