@@ -22,6 +22,8 @@ pub const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/0002_dead_letter_details.sql"),
     },
     Migration { version: 3, name: "ledger_topic_id", sql: include_str!("../migrations/0003_ledger_topic_id.sql") },
+    Migration { version: 4, name: "indexes", sql: include_str!("../migrations/0004_indexes.sql") },
+    Migration { version: 5, name: "views", sql: include_str!("../migrations/0005_views.sql") },
 ];
 
 impl Migration {

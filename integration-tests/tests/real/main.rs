@@ -17,6 +17,7 @@ mod outage;
 mod outbox;
 mod poison;
 mod probes;
+mod queries;
 mod registry;
 mod schema_gate;
 mod security;
