@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use auditstream_stack::{Options, Stack};
 
-use crate::child::{cargo, command, succeed};
+use crate::child::{cargo, command, succeed, workspace};
 use crate::demo::target_folder;
 
 #[derive(Debug, clap::Args)]
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bench.arg("--json").arg(json);
     }
     if args.write_page {
-        bench.arg("--page").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/queries.md"));
+        bench.arg("--page").arg(workspace().join("docs/queries.md"));
     }
     let measured = succeed("the benchmark", bench.args(&args.more));
     drop(stack);
