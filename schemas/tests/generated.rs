@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 mod common;
+#[allow(clippy::duplicate_mod, reason = "the fuzzer's code has the rows' module for itself, in a workspace of its own")]
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
 
