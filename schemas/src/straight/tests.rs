@@ -2,13 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use std::sync::{Arc, LazyLock};
 
+use apache_avro::Schema;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array as _, StringArray};
-use proptest::prelude::*;
-
-use apache_avro::Schema;
 use arrow_array::{ArrayRef, ListArray, StructArray};
 use arrow_schema::DataType;
+use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::steps::{Piece, Step};
@@ -136,11 +135,11 @@ fn what_stands_as_in_v1_is_read_and_hashed_in_one_piece() {
     let region = || json!({"name": "region", "type": "string"});
     let producer = ["one"; 3];
     let plan = plan_of(|_| ()).unwrap();
-    assert_eq!(shape(&plan), ([&["content"], &producer[..]].concat(), 1));
+    assert_eq!(shape(&plan), ([&["content"][..], &producer].concat(), 1));
     let plan = plan_of(|fields| fields.push(region())).unwrap();
-    assert_eq!(shape(&plan), ([&["content"], &producer[..], &["skip"]].concat(), 1));
+    assert_eq!(shape(&plan), ([&["content"][..], &producer, &["skip"]].concat(), 1));
     let plan = plan_of(|fields| fields.insert(0, region())).unwrap();
-    assert_eq!(shape(&plan), ([&["skip", "content"], &producer[..]].concat(), 1));
+    assert_eq!(shape(&plan), ([&["skip", "content"][..], &producer].concat(), 1));
     let plan = plan_of(|fields| fields.insert(8, region())).unwrap();
     assert_eq!((plan.pieces.len(), plan.marks), (2, 4));
     let plan = plan_of(|fields| drop(fields.remove(4))).unwrap();
