@@ -75,17 +75,17 @@ pub(super) async fn list(args: &ListArgs, store: &Store) -> anyhow::Result<u8> {
 }
 
 fn header() -> String {
-    format!("{:<20} {:<24} {:<19} {:>5} {:<8}", "FAILED", "PARTITION/OFFSET", "CODE", "TRIED", "STATE")
+    format!("{:<20} {:<24} {:<18} {:>5} {:<9}", "FAILED", "PARTITION/OFFSET", "CODE", "TRIED", "STATE")
 }
 
 /// At most 80 columns. The topic is left out: nearly always there is one.
 fn row(letter: &DeadLetter) -> String {
     let failed = letter.last_failed_at_ms.max(letter.timestamp_ms);
     format!(
-        "{:<20} {:<24} {:<19} {:>5} {:<8}",
+        "{:<20} {:<24} {:<18} {:>5} {:<9}",
         seconds(failed),
         format!("{}/{}", letter.partition, letter.offset),
-        cut(&letter.error_code, 19),
+        cut(&letter.error_code, 18),
         letter.retries + 1,
         state(letter)
     )
@@ -209,7 +209,7 @@ mod tests {
             action_at_ms: 0,
             actor: String::new(),
         };
-        assert_eq!(row(&letter), "2023-11-14T22:13:21Z 9999/1234567890123456789 a-code-that-is-lon…    42 discarded");
+        assert_eq!(row(&letter), "2023-11-14T22:13:21Z 9999/1234567890123456789 a-code-that-is-lo…    42 discarded");
         assert!(row(&letter).chars().count() <= 80 && header().chars().count() <= 80);
     }
 }

@@ -136,7 +136,7 @@ fn engine(database: &str, table: &TableState) -> Option<Finding> {
 
 /// The value of a setting in an engine's full text.
 fn setting<'a>(engine: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = engine.split_once(&format!("{name} = "))?;
+    let (_, rest) = engine.split_once(&format!(" {name} = "))?;
     rest.split([',', ' ']).next()
 }
 
