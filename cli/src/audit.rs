@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn users_have_names() {
-        let users = "root:x:0:0:root:/root:/bin/sh\nbroken\nops:x:1000:1000::/home/ops:/bin/sh\n";
+        let users = "root:x:0:0:root:/root:/bin/sh\nbroken\nops:x:1000:1000::/srv/ops:/bin/sh\n";
         assert_eq!(name_of(1000, users).as_deref(), Some("ops"));
         assert_eq!(name_of(1, users), None);
     }

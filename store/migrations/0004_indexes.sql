@@ -13,12 +13,10 @@
 --     projection (_part_offset ORDER BY event_id)       4.0   20.4
 --     projection (_part_offset ORDER BY tenant, actor, time)  4.0   11.5
 -- Inverted indexes and projections find faster and cost three to ten times the disk. All of those below together: `cargo xtask bench queries`.
--- by_entity_id is for the many partitions: the sorting key leaves a granule of each, and the index tells which of them have the entity at all.
 ALTER TABLE {database}.events ADD INDEX IF NOT EXISTS by_event_id event_id TYPE bloom_filter(0.01) GRANULARITY 1,
   ADD INDEX IF NOT EXISTS by_request_id request_id TYPE bloom_filter(0.01) GRANULARITY 1,
   ADD INDEX IF NOT EXISTS by_correlation_id correlation_id TYPE bloom_filter(0.01) GRANULARITY 1,
   ADD INDEX IF NOT EXISTS by_trace_id trace_id TYPE bloom_filter(0.01) GRANULARITY 1,
-  ADD INDEX IF NOT EXISTS by_entity_id entity_id TYPE bloom_filter(0.01) GRANULARITY 1,
   ADD INDEX IF NOT EXISTS by_actor_id actor_id TYPE bloom_filter(0.01) GRANULARITY 1,
   ADD INDEX IF NOT EXISTS by_ip ip TYPE bloom_filter(0.01) GRANULARITY 1,
   ADD INDEX IF NOT EXISTS by_word details TYPE tokenbf_v1(16384, 3, 0) GRANULARITY 1;
