@@ -55,6 +55,8 @@ FROM
                     operation = 'CREATE', 'create', operation = 'UPDATE' OR notEmpty(`changes.path`), 'change', '') AS kind
         FROM {database}.events FINAL
         WHERE tenant_id = {tenant:String} AND entity_type = {type:String} AND entity_id = {id:String} AND occurred_at <= {time:DateTime64(6)} AND outcome = 'SUCCESS' AND kind != ''
+        ORDER BY received_at, _partition, _offset
+        LIMIT 1 BY event_id
     )
     GROUP BY tenant_id, entity_type, entity_id
 )

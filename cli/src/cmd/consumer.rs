@@ -26,7 +26,8 @@ enum Command {
 /// Set where the workers of consumer.group_id go on reading. Refused while the group has members: stop all workers first.
 ///
 /// Backwards, records are read and stored again, even where the ledger says that they have landed: what is stored already stays
-/// one row, because a row's identity is its event's. Forwards, records are skipped: they are never stored unless somebody
+/// one row, because a row's identity is its event's. Start one worker then, and leave it alone until it has read up to today's
+/// end: after its first commit, a rebalance or a restart goes on where the ledger says again, not where you set. Forwards, records are skipped: they are never stored unless somebody
 /// sets the offsets back. Audited as audit.consumer_reset.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -173,7 +173,7 @@ env:
   {{- end }}
   {{- range $name, $value := $component.env }}
   - name: {{ $name }}
-    value: {{ $value | toString | quote }}
+    value: {{ if kindIs "string" $value }}{{ $value | quote }}{{ else }}{{ toJson $value | quote }}{{ end }}
   {{- end }}
   {{- with $component.extraEnv }}
   {{- toYaml . | nindent 2 }}

@@ -74,6 +74,13 @@ impl Chosen {
         let mut letters = Vec::new();
         if self.all {
             letters = find(store, &self.which.filter(true)).await?;
+            // Newest first: doing those before older ones would turn the order of an entity's records round.
+            if letters.len() as u64 >= u64::from(self.which.limit) {
+                anyhow::bail!(
+                    "nothing was done: there are {} dead letters or more; give a larger --limit, or fewer by --code, --topic or --since",
+                    self.which.limit
+                );
+            }
         }
         for place in &self.places {
             let letter = find_one(store, place, settings).await?;
@@ -117,7 +124,7 @@ fn counted(letters: usize) -> String {
 pub(super) async fn retry(args: &RetryArgs, store: &Store, settings: &Settings) -> anyhow::Result<u8> {
     let letters = args.chosen.letters(store, settings).await?;
     if !args.chosen.agreed(&letters, "sent again")? {
-        return Ok(answer(&args.chosen));
+        return Ok(answer(&args.chosen, &letters));
     }
     let records = Admin::connect(settings)?.records()?;
     each(&letters, settings, "audit.dlq_retry", "sent again", async |letter, actor| {
@@ -131,7 +138,7 @@ pub(super) async fn retry(args: &RetryArgs, store: &Store, settings: &Settings) 
 pub(super) async fn discard(args: &DiscardArgs, store: &Store, settings: &Settings) -> anyhow::Result<u8> {
     let letters = args.chosen.letters(store, settings).await?;
     if !args.chosen.agreed(&letters, "discarded")? {
-        return Ok(answer(&args.chosen));
+        return Ok(answer(&args.chosen, &letters));
     }
     each(&letters, settings, "audit.dlq_discard", "discarded", async |letter, actor| {
         Ok(store.record_action(letter, Action::Discard, actor).await?)
@@ -139,9 +146,9 @@ pub(super) async fn discard(args: &DiscardArgs, store: &Store, settings: &Settin
     .await
 }
 
-/// Who did not agree gets another code than who asked what it would be.
-fn answer(chosen: &Chosen) -> u8 {
-    if chosen.consent.dry_run || chosen.consent.yes { exit::OK } else { exit::FAILURE }
+/// Who did not agree gets another code than who asked what it would be, or had nothing to agree to.
+fn answer(chosen: &Chosen, letters: &[DeadLetter]) -> u8 {
+    if letters.is_empty() || chosen.consent.dry_run { exit::OK } else { exit::FAILURE }
 }
 
 /// Does `work` for each letter, audited; one that fails is said, and the others go on.
@@ -187,7 +194,9 @@ fn source(mut dead: Record, letter: &DeadLetter) -> anyhow::Result<(Record, u32)
     let said = |name| dead.header(name).unwrap_or_default();
     let is_ours = said(headers::TOPIC) == letter.topic
         && said(headers::PARTITION) == letter.partition.to_string()
-        && said(headers::OFFSET) == letter.offset.to_string();
+        && said(headers::OFFSET) == letter.offset.to_string()
+        // Topics that were made again count their offsets from 0 again.
+        && said(headers::TIMESTAMP) == letter.timestamp_ms.to_string();
     // The dead-letter topic may have been made again since: then another dead letter lies there.
     anyhow::ensure!(
         is_ours,
