@@ -2,11 +2,11 @@
 //! Those of a version that is being made are the same events, written with its schema: [`of_version`].
 
 use apache_avro::Schema;
-use apache_avro::rabin::Rabin;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::schema::UuidSchema;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
+use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm};
 use serde_json::{Value as Json, json};
 
 use crate::decode::decode;
@@ -83,8 +83,12 @@ impl Version {
     fn new(json: &str) -> Result<Self, String> {
         let parse = |json: &str| Schema::parse_str(json).map_err(|error| error.to_string());
         let schema = parse(json)?;
-        let rabin = schema.fingerprint::<Rabin>();
-        let fingerprint: [u8; 8] = rabin.bytes.try_into().map_err(|_| "a fingerprint is of 8 bytes".to_owned())?;
+        // apache-avro's canonical form keeps the logical type of a UUID, so its fingerprint is another than everybody's.
+        let fingerprint = match AvroSchema::new(json.to_owned()).fingerprint(FingerprintAlgorithm::Rabin) {
+            Ok(Fingerprint::Rabin(number)) => number.to_le_bytes(),
+            Ok(other) => return Err(format!("a Rabin fingerprint is a number, found {other:?}")),
+            Err(error) => return Err(error.to_string()),
+        };
         let mut schemas = Schemas::builtin().map_err(|error| error.to_string())?;
         for id in [WriterId::Rabin(u64::from_le_bytes(fingerprint)), WriterId::Confluent(REGISTRY_ID)] {
             schemas.add(id, json).map_err(|error| error.to_string())?;
