@@ -138,11 +138,24 @@ impl GoTool {
 
 /// Go, in a version that the tools are written for; it fetches a newer one by itself.
 pub(crate) fn need_go() -> Result<()> {
-    let there = Command::new("go").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !there.is_ok_and(|status| status.success()) {
-        bail!("go is not installed: Go 1.24 or later is needed to build the tools that check the chart and the alerts");
+    let told = Command::new("go").arg("version").stdin(Stdio::null()).output().ok();
+    let told = told.filter(|told| told.status.success()).map(|told| String::from_utf8_lossy(&told.stdout).into_owned());
+    match told.as_deref().and_then(minor_version) {
+        // The first that fetches a newer one by itself.
+        Some(21..) => Ok(()),
+        Some(minor) => {
+            bail!("go is 1.{minor}: 1.21 or later is needed to build the tools that check the chart and the alerts")
+        }
+        None => {
+            bail!("go is not installed: 1.21 or later is needed to build the tools that check the chart and the alerts")
+        }
     }
-    Ok(())
+}
+
+/// 26 of `go version go1.26.1 linux/amd64`.
+fn minor_version(told: &str) -> Option<u32> {
+    let number = told.split_whitespace().nth(2)?.strip_prefix("go1.")?;
+    number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// Where Go keeps the files of a module, fetched when they are not there.
@@ -157,5 +170,17 @@ pub(crate) fn module_folder(module: &str, version: &str) -> Result<PathBuf> {
     match told["Dir"].as_str() {
         Some(folder) => Ok(folder.into()),
         None => bail!("go mod download {module}@{version}: {}", told["Error"].as_str().unwrap_or("no folder")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::minor_version;
+
+    #[test]
+    fn versions_of_go_are_understood() {
+        let told =
+            ["go version go1.26.1 linux/amd64", "go version go1.19.8 linux/amd64", "go version go1.22rc1 x", "sh"];
+        assert_eq!(told.map(minor_version), [Some(26), Some(19), Some(22), None]);
     }
 }

@@ -199,6 +199,12 @@ fn an_entity_as_it_was() {
     event(12, "order.delete", "DELETE", "SUCCESS", &[("/status", "")]);
     event(13, "order.read", "READ", "SUCCESS", &[]);
     event(14, "order.create", "CREATE", "SUCCESS", &[("/total", "5")]);
+    // Another content under the second event's id, sent later: it is a row, and changes no history.
+    let known = uuid::Uuid::from_u128(2);
+    admin.run(&format!(
+        "INSERT INTO events (tenant_id, entity_type, entity_id, occurred_at, event_id, content_hash, action, operation, outcome, actor_id, `changes.path`, `changes.old`, `changes.new`, received_at) {INSERT}
+         VALUES ('t', 'order', 'o', '2026-05-01 00:02:20', '{known}', repeat('x', 16), 'order.update', 'UPDATE', 'SUCCESS', 'u-0', ['/status'], [''], ['99'], '2026-05-02 00:00:00')"
+    ));
     for (minute, expected) in [
         (0, ""),
         (1, "live\t{'/items/1/sku':'7','/items/2/sku':'8','/status':'1'}\tu-1\tu-1\t"),
