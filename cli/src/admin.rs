@@ -1,5 +1,8 @@
 //! Kafka from the operator's side: topics, their settings, and how far a group has come.
 
+mod group;
+mod records;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -12,6 +15,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
+pub(crate) use self::group::{Member, NewOffset};
+pub(crate) use self::records::{Record, Records};
 use crate::config::Settings;
 
 /// How long a broker may take to answer.
@@ -108,6 +113,35 @@ impl Admin {
         Ok(())
     }
 
+    /// A client that looks at a group, and is no member of it.
+    fn consumer(&self, group: &str) -> anyhow::Result<BaseConsumer<TokenContext>> {
+        let mut config = self.config.clone();
+        config.set("group.id", group).set("enable.auto.commit", "false").set("auto.offset.reset", "error");
+        config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "50");
+        let context = TokenContext::new(self.tokens.clone());
+        let consumer: BaseConsumer<_> = config.create_with_context(context).context("the Kafka client's settings")?;
+        if let Some(tokens) = &self.tokens {
+            oauth::give_token(consumer.client(), tokens)?;
+        }
+        Ok(consumer)
+    }
+
+    /// The settings of a topic as they are in effect.
+    pub(crate) async fn topic_settings(&self, topic: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+        let resource = ResourceSpecifier::Topic(topic);
+        let answer = self.client.describe_configs([&resource], &options).await.with_context(|| self.silent())?;
+        let described = answer.into_iter().next().ok_or_else(|| anyhow!("the broker described nothing"))?;
+        let described = described.map_err(|code| anyhow!("topic {topic} can't be described: {code}"))?;
+        Ok(described.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect())
+    }
+
+    /// How many brokers there are.
+    pub(crate) fn brokers(&self) -> anyhow::Result<usize> {
+        let metadata = self.client.inner().fetch_metadata(None, TIMEOUT).with_context(|| self.silent())?;
+        Ok(metadata.brokers().len())
+    }
+
     async fn differences(&self, wanted: &Topic) -> anyhow::Result<Vec<Difference>> {
         let (partitions, replication) = self.layout(&wanted.name)?;
         let mut differences = Vec::new();
@@ -120,13 +154,9 @@ impl Admin {
         if let Some(factor) = wanted.replication {
             compare("replication factor", replication.to_string(), factor.to_string());
         }
-        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
-        let resource = ResourceSpecifier::Topic(&wanted.name);
-        let answer = self.client.describe_configs([&resource], &options).await.with_context(|| self.silent())?;
-        let described = answer.into_iter().next().ok_or_else(|| anyhow!("the broker described nothing"))?;
-        let described = described.map_err(|code| anyhow!("topic {} can't be described: {code}", wanted.name))?;
+        let described = self.topic_settings(&wanted.name).await?;
         for (name, value) in &wanted.settings {
-            let is = described.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
+            let is = described.get(*name).cloned().unwrap_or_default();
             compare(name, is, value.clone());
         }
         Ok(differences)
@@ -144,13 +174,7 @@ impl Admin {
     /// such topic.
     pub(crate) fn lag(&self, group: &str, topic: &str) -> anyhow::Result<Vec<PartitionLag>> {
         let (partitions, _) = self.layout(topic)?;
-        let mut config = self.config.clone();
-        config.set("group.id", group).set("enable.auto.commit", "false");
-        let context = TokenContext::new(self.tokens.clone());
-        let consumer: BaseConsumer<_> = config.create_with_context(context).context("the Kafka client's settings")?;
-        if let Some(tokens) = &self.tokens {
-            oauth::give_token(consumer.client(), tokens)?;
-        }
+        let consumer = self.consumer(group)?;
         let mut list = TopicPartitionList::new();
         for partition in 0..i32::try_from(partitions)? {
             list.add_partition(topic, partition);

@@ -20,7 +20,8 @@ pub(crate) const NOT_DRAINED: u8 = 4;
 pub(crate) const HELP: &str = "\
 Exit codes:
   0        everything was done
-  1        something could not be done; standard error says what
+  1        something could not be done; standard error says what; doctor found
+           something wrong; who was asked did not agree
   2        the command line or the configuration is wrong; nothing was begun
   3        consume, relay: halted, a human is needed; nothing is lost or skipped
   4        consume, relay: the drain deadline passed first; what was not

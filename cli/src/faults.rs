@@ -1,10 +1,13 @@
 //! `auditstream-faults`: the same program with crash points and with guards that can be switched off. Only the fault tests build and run it.
 
 mod admin;
+mod audit;
 mod cmd;
 mod config;
+mod confirm;
 mod exit;
 mod log;
+mod notify;
 mod output;
 mod signals;
 

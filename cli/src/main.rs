@@ -1,11 +1,13 @@
 //! `auditstream`: the one binary. Reads the command line and hands over to the command; see `cmd`.
 
 mod admin;
-mod audited;
+mod audit;
 mod cmd;
 mod config;
+mod confirm;
 mod exit;
 mod log;
+mod notify;
 mod output;
 mod signals;
 

@@ -1,6 +1,6 @@
 //! Writing to standard output and standard error without ever panicking: a reader that goes away is no error.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use anyhow::Context;
 
@@ -14,6 +14,24 @@ pub(crate) fn line(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("can't write to standard output"),
         _ => Ok(()),
     }
+}
+
+/// Writes lines to standard output, and answers whether anybody may still read more.
+///
+/// # Errors
+/// Any failure to write but a closed pipe.
+pub(crate) fn is_read(text: &str) -> anyhow::Result<bool> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("can't write to standard output"),
+    }
+}
+
+/// Whether standard output may have colours: it is a terminal, and nobody said otherwise (<https://no-color.org>).
+pub(crate) fn has_colour() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Writes a line to standard error. When that can't be written there is nobody left to tell.

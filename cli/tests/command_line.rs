@@ -39,6 +39,7 @@ fn help_fits_the_terminal_and_has_examples_and_exit_codes() {
         &["publish"],
         &["consume"],
         &["stats"],
+        &["round-trip"],
         &["relay"],
         &["outbox", "migrate"],
         &["outbox", "failed", "list"],
@@ -49,6 +50,16 @@ fn help_fits_the_terminal_and_has_examples_and_exit_codes() {
         &["schema", "new-version"],
         &["schema", "custom-view"],
         &["doctor"],
+        &["lag"],
+        &["dlq", "list"],
+        &["dlq", "show"],
+        &["dlq", "retry"],
+        &["dlq", "discard"],
+        &["consumer", "reset"],
+        &["service", "install"],
+        &["service", "uninstall"],
+        &["completions"],
+        &["man"],
     ] {
         let (code, stdout, _) = run(auditstream(folder.path()).args(command).arg("--help"));
         assert_eq!(code, 0);

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use auditstream_schemas::golden::GOLDEN_FILES;
+use auditstream_schemas::{Schemas, WriterId, decode, split};
 use serde_json::{Value as Json, json};
 
 const V1: &str = include_str!("../../schemas/avro/audit_event.v1.avsc");
@@ -140,7 +142,7 @@ fn what_can_not_be_checked_is_said() {
     assert!(stdout.contains("fault: not a valid Avro schema: "), "{stdout}");
     assert_eq!(run(folder.path(), &["custom-view", "orders"]).0, 2);
     let (_, help, _) = run(folder.path(), &["check", "--help"]);
-    assert!(help.contains("Custom fields travel as JSON text"), "{help}");
+    assert!(help.contains("travel as JSON text"), "{help}");
     // A view would replace the table.
     for (view, says) in [("ledger", "ledger is a table of auditstream"), ("events_local", "events_local is a table")] {
         let args = ["custom-view", "orders", "--file", "order.avsc", "--view", view];
@@ -148,6 +150,35 @@ fn what_can_not_be_checked_is_said() {
         assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
         assert!(stderr.contains(says), "{stderr}");
     }
+}
+
+#[test]
+fn custom_fields_are_checked_as_the_json_they_travel_as() {
+    let folder = tempfile::tempdir().unwrap();
+    let order = |name: &str, field: Json| {
+        let schema = json!({"type": "record", "name": "Order", "namespace": "shop", "fields": [field]});
+        fs::write(folder.path().join(name), schema.to_string()).unwrap();
+    };
+    order("order.v1.avsc", json!({"name": "raw", "type": "bytes", "default": ""}));
+    order("order.v2.avsc", json!({"name": "raw", "type": "string", "default": ""}));
+    let (code, stdout, _) = run(folder.path(), &["check", "--offline", "."]);
+    assert_eq!(code, 1, "{stdout}");
+    let line = "    /fields/raw JSON_FORM_MISMATCH: the writer's JSON is base64, the reader's text";
+    assert!(stdout.contains("order.v1.avsc: may be released") && stdout.contains(line), "{stdout}");
+    order("order.v2.avsc", json!({"name": "text", "type": "bytes", "default": "", "aliases": ["raw"]}));
+    let (code, stdout, _) = run(folder.path(), &["check", "--offline", "--backward-only", "."]);
+    assert_eq!(code, 1, "{stdout}");
+    assert!(stdout.contains("    /fields/text JSON_KEY_MISMATCH: the writer's JSON has the key raw"), "{stdout}");
+    order("order.v2.avsc", json!({"name": "raw", "type": ["null", "bytes"], "default": null}));
+    let (code, stdout, _) = run(folder.path(), &["check", "--offline", "--backward-only", "."]);
+    assert_eq!(code, 0, "{stdout}");
+    // The event itself travels as Avro's bytes.
+    fs::remove_file(folder.path().join("order.v2.avsc")).unwrap();
+    let bytes = changed(|schema| schema["fields"][23]["type"] = json!("bytes"));
+    let bytes = bytes.replace("\"default\":\"{}\"", "\"default\":\"\"");
+    fs::write(folder.path().join("audit_event.v2.avsc"), bytes).unwrap();
+    let (_, stdout, _) = run(folder.path(), &["check", "--offline", "audit_event.v2.avsc"]);
+    assert!(!stdout.contains("JSON_"), "{stdout}");
 }
 
 /// A copy of what `new-version` looks at.
@@ -175,6 +206,13 @@ fn a_new_version_is_one_line_more_and_its_column() {
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("would write schemas/avro/audit_event.v2.avsc"), "{stdout}");
     assert_eq!((listed("schemas/avro"), listed("store/migrations")), before, "a dry run writes nothing");
+    let golden = copy.path().join("schemas/golden/v2");
+    let said = |stdout: &str, word: &str| {
+        let files = stdout.lines().filter(|line| line.starts_with(word) && line.contains("schemas/golden/v2/")).count();
+        assert_eq!(files, 3 * 7, "six events and one with the field, in three files each: {stdout}");
+    };
+    said(&stdout, "would write ");
+    assert!(!golden.exists());
 
     let (code, stdout, stderr) = run(copy.path(), &ZONE);
     assert_eq!(code, 0, "{stderr}");
@@ -198,12 +236,18 @@ fn a_new_version_is_one_line_more_and_its_column() {
     for step in [
         "store/src/columns.rs",
         "schemas/src/event.rs",
-        "--example golden",
+        "schemas/tests/golden.rs",
         "auditstream migrate, then the workers",
         &name,
     ] {
         assert!(stdout.contains(step), "{step} is missing in {stdout}");
     }
+    said(&stdout, "wrote ");
+    assert_eq!(fs::read_dir(&golden).unwrap().count(), 21);
+    golden_files_are_read(&golden, &v2, |name| match name {
+        "with_zone" => json!("golden \u{e9} \"text\""),
+        _ => json!("it's \"eu\""),
+    });
     // What was made passes the gate, and a second field goes on top of it.
     let (code, stdout, _) = run(copy.path(), &["check", "--offline", "schemas/avro"]);
     assert_eq!(code, 0, "{stdout}");
@@ -216,6 +260,31 @@ fn a_new_version_is_one_line_more_and_its_column() {
         "{v3}"
     );
     assert_eq!(run(copy.path(), &["check", "--offline", "schemas/avro"]).0, 0);
+}
+
+/// They are the events of v1, with the field behind the others.
+fn golden_files_are_read(folder: &Path, schema: &str, zone: impl Fn(&str) -> Json) {
+    let mut schemas = Schemas::builtin().unwrap();
+    for id in [split(&fs::read(folder.join("minimal.single.bin")).unwrap()).unwrap().0, WriterId::Confluent(258)] {
+        schemas.add(id, schema).unwrap();
+    }
+    for golden in GOLDEN_FILES.iter().map(|golden| (golden.name, golden)).chain([("with_zone", &GOLDEN_FILES[0])]) {
+        let (name, of_v1) = golden;
+        let event = decode(&schemas, of_v1.single).unwrap();
+        for ending in ["single.bin", "confluent.bin"] {
+            let bytes = fs::read(folder.join(format!("{name}.{ending}"))).unwrap();
+            assert_eq!(decode(&schemas, &bytes).unwrap(), event, "{name}.{ending}");
+            let (_, body) = split(&bytes).unwrap();
+            let (_, body_of_v1) = split(of_v1.single).unwrap();
+            assert!(body.starts_with(body_of_v1) && body.len() > body_of_v1.len(), "the field is behind: {name}");
+            let text = zone(name);
+            let text = text.as_str().unwrap();
+            assert_eq!(&body[body_of_v1.len()..], [&[text.len() as u8 * 2], text.as_bytes()].concat(), "{name}");
+        }
+        let mut json: Json = serde_json::from_slice(&fs::read(folder.join(format!("{name}.json"))).unwrap()).unwrap();
+        assert_eq!(json.as_object_mut().unwrap().remove("zone"), Some(zone(name)), "{name}");
+        assert_eq!(json, serde_json::from_str::<Json>(of_v1.json).unwrap(), "{name}");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use auditstream_schemas::Schemas;
 use auditstream_schemas::registry::Registry;
 use rdkafka::ClientConfig;
 
+use crate::certificates::CertificateFile;
 use crate::core::{Backoff, Limits, Targets};
 use crate::telemetry::Telemetry;
 
@@ -64,6 +65,8 @@ pub struct Config {
     pub drain_deadline: Duration,
     /// Where `/livez`, `/readyz` and `/metrics` are served; `None` serves nothing.
     pub http_listen: Option<SocketAddr>,
+    /// Files whose certificates' ends are metrics.
+    pub certificates: Vec<CertificateFile>,
     /// Where traces go; `None` makes none.
     pub telemetry: Option<Telemetry>,
     /// The writer schemas that are understood.
@@ -237,6 +240,7 @@ mod tests {
             in_flight_bytes: 2000,
             drain_deadline: Duration::from_secs(1),
             http_listen: None,
+            certificates: Vec::new(),
             telemetry: None,
             schemas: Arc::new(Schemas::builtin().unwrap()),
             registry: None,

@@ -8,6 +8,7 @@
 //! - `metrics`, `telemetry`: what the worker tells about itself;
 //! - `worker`: the one loop between them.
 
+mod certificates;
 mod config;
 pub mod core;
 mod dead_letters;
@@ -20,7 +21,7 @@ mod refetch;
 mod sink;
 mod telemetry;
 mod time_lag;
-mod topic_id;
+pub mod topic_id;
 mod watch;
 mod worker;
 
@@ -32,6 +33,7 @@ use auditstream_schemas::BatchDecoder;
 use auditstream_store::{ShapeError, Store};
 use rdkafka::error::KafkaError;
 
+pub use certificates::CertificateFile;
 pub use config::{CLASSIC_ONLY, Config, GroupProtocol};
 pub use dead_letters::headers;
 pub use telemetry::{Telemetry, TelemetryError};
@@ -104,7 +106,7 @@ pub async fn run(
     store: Store,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Summary, WorkerError> {
-    let metrics = Arc::new(Metrics::new(&config.worker_id));
+    let metrics = Arc::new(Metrics::new(&config.worker_id, config.certificates.clone()));
     let health = Arc::new(Health::new());
     if let Some(address) = config.http_listen {
         let bound = http::serve(address, Arc::clone(&health), Arc::clone(&metrics)).await.map_err(WorkerError::Http)?;

@@ -17,6 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::certificates::{CertificateFile, Certificates};
 use crate::dead_letters::now_ms;
 
 /// `partition="3"`
@@ -98,7 +99,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// All metrics at zero, registered under the prefix `auditstream_consumer`.
-    pub(crate) fn new(worker_id: &str) -> Self {
+    pub(crate) fn new(worker_id: &str, certificates: Vec<CertificateFile>) -> Self {
         let mut registry = Registry::with_prefix("auditstream_consumer");
         let metrics = Self {
             records: Counter::default(),
@@ -237,6 +238,7 @@ impl Metrics {
             oldest_uncommitted: metrics.oldest_uncommitted.clone(),
             newest_queryable: metrics.newest_queryable.clone(),
         }));
+        registry.register_collector(Box::new(Certificates(certificates)));
         registry.register(
             "trace_export_failures",
             "Requests to the OTLP collector that failed; their spans are lost, nothing else is",
@@ -318,9 +320,35 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
+    mod metric_names {
+        include!("../../helm/auditstream/ci/metric_names.rs");
+    }
+
+    #[test]
+    fn alerts_dashboards_and_scaling_ask_for_what_is_there() {
+        let file = CertificateFile {
+            setting: "kafka.ssl_ca_location",
+            file: "/nowhere".into(),
+            kind: auditstream_store::CertificateKind::Own,
+        };
+        let metrics = Metrics::new("w1", vec![file]);
+        // These are there only once something has happened.
+        metrics.newest_queryable.set(1.0);
+        for family in [&metrics.batches, &metrics.batch_decisions, &metrics.rebalances] {
+            drop(family.get_or_create(&ReasonLabel { reason: "r" }));
+        }
+        drop(metrics.failures.get_or_create(&FailureLabel { step: "s", class: "c" }));
+        drop(metrics.retries.get_or_create(&StepLabel { step: "s" }));
+        drop(metrics.dead_letters.get_or_create(&DeadLetterLabel { reason: "r".to_owned() }));
+        drop(metrics.lag.get_or_create(&PartitionLabel { partition: 0 }));
+        drop(metrics.schema_lookups.get_or_create(&OutcomeLabel { outcome: "o" }));
+        let text = metrics.render().unwrap();
+        assert_eq!(metric_names::missing("auditstream_consumer_", &text), [""; 0], "{text}");
+    }
+
     #[test]
     fn renders_each_family_under_the_prefix() {
-        let metrics = Metrics::new("w1");
+        let metrics = Metrics::new("w1", Vec::new());
         metrics.records.inc_by(3);
         metrics.batches.get_or_create(&ReasonLabel { reason: "age" }).inc();
         let text = metrics.render().unwrap();
@@ -330,7 +358,7 @@ mod tests {
     }
     #[test]
     fn ages_are_of_the_moment_they_are_asked_for() {
-        let metrics = Metrics::new("w1");
+        let metrics = Metrics::new("w1", Vec::new());
         assert!(!metrics.render().unwrap().contains("newest_queryable_age"), "nothing is queryable yet");
         metrics.oldest_uncommitted.set(3, Some(now_ms() - 90_000));
         metrics.oldest_uncommitted.set(4, None);

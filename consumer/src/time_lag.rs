@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_oldest_record_that_is_not_committed_counts() {
-        let mut lag = TimeLag::new(Arc::new(Metrics::new("w")));
+        let mut lag = TimeLag::new(Arc::new(Metrics::new("w", Vec::new())));
         assert_eq!(oldest(&lag, 3), None, "not ours");
         [3, 5].into_iter().for_each(|partition| lag.assigned(partition));
         assert_eq!(oldest(&lag, 3), Some(None), "caught up");
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn another_assignment_begins_anew() {
-        let mut lag = TimeLag::new(Arc::new(Metrics::new("w")));
+        let mut lag = TimeLag::new(Arc::new(Metrics::new("w", Vec::new())));
         lag.assigned(1);
         lag.read(1, 5, 500);
         lag.released(1);

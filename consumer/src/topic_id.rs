@@ -15,31 +15,39 @@ use rdkafka::types::RDKafkaRespErr;
 
 /// In front of the id in a commit's metadata.
 const PREFIX: &str = "topic-id=";
+/// The same of an offset that a human has set with `auditstream consumer reset`: reading begins there, whatever the ledger says.
+const SET_PREFIX: &str = "set topic-id=";
 
 /// A topic's id: 32 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TopicId(String);
+pub struct TopicId(String);
 
 impl TopicId {
     /// 32 hexadecimal digits.
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// What a commit of this topic's offsets carries.
-    pub(crate) fn metadata(&self) -> String {
+    pub fn metadata(&self) -> String {
         format!("{PREFIX}{}", self.0)
     }
 
+    /// What an offset carries that a human sets: where reading is to begin again. Not a worker's own, so what has landed beyond it is read again.
+    pub fn set_metadata(&self) -> String {
+        format!("{SET_PREFIX}{}", self.0)
+    }
+
     /// Whether a committed offset with this metadata was committed by a worker that read this very topic.
-    pub(crate) fn is_own(&self, metadata: &str) -> bool {
+    pub fn is_own(&self, metadata: &str) -> bool {
         metadata.strip_prefix(PREFIX) == Some(&self.0)
     }
 
     /// Whether a committed offset with this metadata speaks of another topic than this one. Metadata of another form is somebody else's, such as of a
     /// human who set the offset with Kafka's own tool: he means this topic.
-    pub(crate) fn is_foreign(&self, metadata: &str) -> bool {
-        metadata.strip_prefix(PREFIX).is_some_and(|id| id != self.0)
+    pub fn is_foreign(&self, metadata: &str) -> bool {
+        let id = metadata.strip_prefix(PREFIX).or_else(|| metadata.strip_prefix(SET_PREFIX));
+        id.is_some_and(|id| id != self.0)
     }
 }
 
@@ -52,11 +60,7 @@ impl std::fmt::Display for TopicId {
 /// Asks the brokers for a topic's id, at most for `timeout`. `None` when there is no such topic, or when the brokers are older than ids (Kafka 2.8).
 /// Blocks.
 #[expect(unsafe_code, reason = "librdkafka knows the id; rdkafka has no way to ask for it")]
-pub(crate) fn look_up<C: ClientContext>(
-    client: &Client<C>,
-    topic: &str,
-    timeout: Duration,
-) -> KafkaResult<Option<TopicId>> {
+pub fn look_up<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Duration) -> KafkaResult<Option<TopicId>> {
     let failed = |code: RDKafkaRespErr| KafkaError::MetadataFetch(code.into());
     let name = CString::new(topic).map_err(KafkaError::Nul)?;
     let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
@@ -137,6 +141,8 @@ mod tests {
         assert!(id.is_foreign(&TopicId("00fe".into()).metadata()));
         assert!(!id.is_foreign(""), "a human's commit");
         assert!(!id.is_foreign("moved by ops"), "a human's commit");
+        assert!(!id.is_own(&id.set_metadata()) && !id.is_foreign(&id.set_metadata()), "set by a human, of this topic");
+        assert!(id.is_foreign(&TopicId("00fe".into()).set_metadata()), "set by a human, of a topic that is gone");
         assert!(id.is_own(&id.metadata()) && !id.is_own("") && !id.is_own(&TopicId("00fe".into()).metadata()));
     }
 }

@@ -1,6 +1,7 @@
 //! What is fuzzed: bytes from nowhere as frames, as records of known schemas, and as records of schemas from nowhere.
 //!
-//! Each target fails when the code panics, when two ways of decoding disagree, or when a neighbour is harmed. The bounds on memory and time are the
+//! Each target fails when the code panics, when two ways of decoding disagree (straight to columns, by the guard and arrow-avro, by apache-avro), or when
+//! a neighbour is harmed. The bounds on memory and time are the
 //! fuzzer's, set by `cargo xtask fuzz`.
 #![forbid(unsafe_code)]
 #![allow(
@@ -22,8 +23,8 @@ use std::sync::{Arc, LazyLock};
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use auditstream_schemas::{
-    AUDIT_EVENT_V1, AuditEvent, BatchDecoder, Change, Decoded, Framing, Poison, PoisonCode, Position, Schemas,
-    Timestamp, V1_FINGERPRINT, WriterId, content_hash, content_hash_of, encode, split,
+    AUDIT_EVENT_V1, AuditEvent, BatchDecoder, Change, Framing, Poison, PoisonCode, Position, Schemas, Timestamp,
+    V1_FINGERPRINT, WriterId, content_hash_of, encode, split,
 };
 use uuid::Uuid;
 
@@ -41,6 +42,9 @@ static KNOWN: LazyLock<Schemas> = LazyLock::new(|| {
     schemas.add(OTHER, &writers::other()).unwrap();
     schemas
 });
+/// Reader schemas other than v1.
+static READERS: LazyLock<[Schemas; 2]> =
+    LazyLock::new(|| writers::readers().map(|reader| Schemas::reading_as(&reader).unwrap()));
 static READER: LazyLock<Schema> = LazyLock::new(|| Schema::parse_str(AUDIT_EVENT_V1).unwrap());
 
 /// An event that is not the fuzzer's.
@@ -89,12 +93,12 @@ pub fn framing(data: &[u8]) {
 /// Records: as they come, and as bodies of each known writer.
 pub fn decode(data: &[u8]) {
     thread_local! {
-        static DECODER: RefCell<BatchDecoder> = RefCell::new(BatchDecoder::new(Arc::new(KNOWN.clone())));
+        static WAYS: RefCell<Ways> = RefCell::new(Ways::new(&KNOWN));
     }
-    DECODER.with_borrow_mut(|decoder| {
-        ways_agree(&KNOWN, decoder, data).ok();
+    WAYS.with_borrow_mut(|ways| {
+        ways.agree(&KNOWN, data).ok();
         for id in [WriterId::Rabin(V1_FINGERPRINT), V1, OTHER] {
-            if let Ok(event) = ways_agree(&KNOWN, decoder, &framed(id, data)) {
+            if let Ok(event) = ways.agree(&KNOWN, &framed(id, data)) {
                 // What was read can be written, and is the same event again.
                 let again = record(&event, Framing::SingleObject);
                 assert_eq!(auditstream_schemas::decode(&KNOWN, &again).as_ref(), Ok(&event));
@@ -108,18 +112,18 @@ pub fn resolution(data: &[u8]) {
     let mut entropy = Entropy::new(data);
     let json = writers::made(&mut entropy).to_string();
     let Ok(writer) = Schema::parse_str(&json) else { return };
-    let mut schemas = KNOWN.clone();
-    if schemas.add(WriterId::Confluent(MADE), &json).is_err() {
-        return;
-    }
     let Some(mut body) = writers::body(&writer, &mut entropy) else { return };
     let is_whole = !entropy.chance(3);
     if !is_whole {
         writers::spoil(&mut body, &mut entropy);
     }
-    let mut decoder = BatchDecoder::new(Arc::new(schemas.clone()));
-    let read = ways_agree(&schemas, &mut decoder, &framed(WriterId::Confluent(MADE), &body));
-    if let (true, Err(poison)) = (is_whole, &read) {
+    let reader = entropy.below(1 + READERS.len());
+    let mut schemas = if reader == 0 { KNOWN.clone() } else { READERS[reader - 1].clone() };
+    if schemas.add(WriterId::Confluent(MADE), &json).is_err() {
+        return;
+    }
+    let read = Ways::new(&schemas).agree(&schemas, &framed(WriterId::Confluent(MADE), &body));
+    if let (0, true, Err(poison)) = (reader, is_whole, &read) {
         let reader = GenericDatumReader::builder(&writer).reader_schema(&READER).build().unwrap();
         // What is refused although it is well-formed breaks a rule of the event's, or has no place in the reader schema.
         let is_rule = matches!(
@@ -132,37 +136,48 @@ pub fn resolution(data: &[u8]) {
     }
 }
 
-/// A record between two good ones: both decoders take it alike or refuse it alike, and the good ones are rows.
-fn ways_agree(schemas: &Schemas, decoder: &mut BatchDecoder, bytes: &[u8]) -> Result<AuditEvent, Poison> {
-    let good = neighbour();
-    let at = |offset| Position { partition: 0, offset, timestamp_ms: 0 };
-    let neighbours = [Framing::SingleObject, Framing::Confluent { schema_id: 258 }];
-    let one = auditstream_schemas::decode(schemas, bytes);
-    decoder.push(&record(&good, neighbours[0]), at(0)).unwrap();
-    let taken = decoder.push(bytes, at(1));
-    assert_eq!(taken.as_ref().err(), one.as_ref().err());
-    decoder.push(bytes, at(2)).ok();
-    decoder.push(&record(&good, neighbours[1]), at(3)).unwrap();
-    if let Err(poison) = &one {
-        assert_ne!(poison.code, PoisonCode::Unresolvable, "{poison}");
-        assert!(poison.message.len() < 4096, "a message of {} bytes", poison.message.len());
+/// The decoder of batches as it is, and with the long way only.
+struct Ways {
+    straight: BatchDecoder,
+    long: BatchDecoder,
+}
+
+impl Ways {
+    fn new(schemas: &Schemas) -> Self {
+        let schemas = Arc::new(schemas.clone());
+        Self { straight: BatchDecoder::new(Arc::clone(&schemas)), long: BatchDecoder::reference(schemas) }
     }
-    let mut rows = Vec::new();
-    for Decoded { batch, positions, content_hashes } in decoder.finish().unwrap() {
-        assert_eq!(&batch.schema(), schemas.arrow_schema());
-        assert_eq!(content_hash(&batch).unwrap(), content_hashes);
-        for (row, at) in positions.iter().enumerate() {
-            let event = rows::event_at(&batch, row);
-            assert_eq!(content_hashes.value(row), content_hash_of(&event));
-            rows.push((at.offset, event));
+
+    /// A record between two good ones: all decoders take it alike or refuse it alike, and the good ones are rows.
+    fn agree(&mut self, schemas: &Schemas, bytes: &[u8]) -> Result<AuditEvent, Poison> {
+        let one = auditstream_schemas::decode(schemas, bytes);
+        if let Err(poison) = &one {
+            assert_ne!(poison.code, PoisonCode::Unresolvable, "{poison}");
+            assert!(poison.message.len() < 4096, "a message of {} bytes", poison.message.len());
         }
+        let good = neighbour();
+        let mut expected = vec![(0, good.clone())];
+        if let Ok(event) = &one {
+            expected.extend([(1, event.clone()), (2, event.clone())]);
+        }
+        expected.push((3, good.clone()));
+        let [straight, long] = [&mut self.straight, &mut self.long].map(|decoder| {
+            let at = |offset| Position { partition: 0, offset, timestamp_ms: 0 };
+            decoder.push(&record(&good, Framing::SingleObject), at(0)).unwrap();
+            let taken = decoder.push(bytes, at(1));
+            assert_eq!(taken.as_ref().err(), one.as_ref().err());
+            decoder.push(bytes, at(2)).ok();
+            decoder.push(&record(&good, Framing::SingleObject), at(3)).unwrap();
+            rows::rows(schemas, &decoder.finish().unwrap())
+        });
+        assert_eq!(straight, long);
+        for row in &straight {
+            if row.later.iter().all(String::is_empty) {
+                assert_eq!(row.hash, content_hash_of(&row.event));
+            }
+        }
+        let events: Vec<_> = straight.into_iter().map(|row| (row.offset, row.event)).collect();
+        assert_eq!(events, expected);
+        one
     }
-    rows.sort_by_key(|(offset, _)| *offset);
-    let mut expected = vec![(0, good.clone())];
-    if let Ok(event) = &one {
-        expected.extend([(1, event.clone()), (2, event.clone())]);
-    }
-    expected.push((3, good));
-    assert_eq!(rows, expected);
-    one
 }

@@ -7,10 +7,36 @@ use apache_avro::schema::{Name, ResolvedSchema, UuidSchema};
 use auditstream_schemas::AUDIT_EVENT_V1;
 use serde_json::{Value as Json, json};
 
-use crate::entropy::Entropy;
+use super::entropy::Entropy;
 
 fn v1() -> Json {
     serde_json::from_str(AUDIT_EVENT_V1).unwrap()
+}
+
+/// Fields that a reader knows by another name too; the last one is of the actor.
+const ALIASES: [(&str, &str); 4] =
+    [("entity_name", "label"), ("details", "payload"), ("tenant_id", "customer"), ("email", "mail")];
+
+/// v1 with aliases, and v1 with texts behind it.
+pub(crate) fn readers() -> [String; 2] {
+    let (mut aliases, mut newer) = (v1(), v1());
+    let fields = aliases["fields"].as_array_mut().unwrap();
+    for field in &mut *fields {
+        if let Some(inner) = field["type"].get_mut("fields").and_then(Json::as_array_mut) {
+            inner.iter_mut().for_each(with_alias);
+        }
+        with_alias(field);
+    }
+    let fields = newer["fields"].as_array_mut().unwrap();
+    fields.push(json!({"name": "added0", "type": "string", "default": ""}));
+    fields.push(json!({"name": "added1", "type": ["null", "string"], "default": null}));
+    [aliases.to_string(), newer.to_string()]
+}
+
+fn with_alias(field: &mut Json) {
+    if let Some((_, alias)) = ALIASES.iter().find(|(name, _)| field["name"] == *name) {
+        field["aliases"] = json!([alias]);
+    }
 }
 
 /// One fixed writer that differs in most ways that are allowed.
@@ -87,7 +113,9 @@ pub(crate) fn made(entropy: &mut Entropy<'_>) -> Json {
             6 => {
                 let old = fields[at]["name"].take();
                 fields[at]["aliases"] = json!([old]);
-                fields[at]["name"] = json!(format!("renamed{number}"));
+                // By the name that a reader has for it, or by one that nobody has.
+                let known = ALIASES.iter().find(|(name, _)| old == *name).map(|(_, alias)| json!(alias));
+                fields[at]["name"] = known.unwrap_or_else(|| json!(format!("renamed{number}")));
             }
             7 => {
                 let other = fields[entropy.below(fields.len())]["name"].clone();

@@ -377,7 +377,13 @@ impl Fixture {
     /// Waits until so many more rows are in the table, and returns how long that took.
     #[track_caller]
     pub fn wait_rows(&self, more: u64, limit: Duration) -> Duration {
-        let (started, goal) = (Instant::now(), self.raw_rows() + more);
+        self.wait_all_rows(self.raw_rows() + more, limit)
+    }
+
+    /// Waits until at least so many rows are in the table in all, and returns how long that took.
+    #[track_caller]
+    pub fn wait_all_rows(&self, goal: u64, limit: Duration) -> Duration {
+        let started = Instant::now();
         wait_until("rows to be inserted", limit, || match self.raw_rows() {
             rows if rows >= goal => Ok(()),
             rows => Err(format!("{rows} of {goal} rows")),

@@ -54,6 +54,7 @@ impl Record {
 /// A way to the brokers for one consumer group, which is looked at and never joined.
 pub struct Kafka {
     bootstrap: String,
+    group: String,
     reader: BaseConsumer,
 }
 
@@ -70,7 +71,7 @@ impl Kafka {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", bootstrap).set("group.id", group).set("enable.auto.commit", "false");
         config.set("fetch.queue.backoff.ms", "5").set("fetch.wait.max.ms", "50");
-        Self { bootstrap: bootstrap.to_owned(), reader: config.create().expect("a consumer") }
+        Self { bootstrap: bootstrap.to_owned(), group: group.to_owned(), reader: config.create().expect("a consumer") }
     }
 
     /// Makes a topic without replicas.
@@ -109,6 +110,15 @@ impl Kafka {
                 true => Err("it is there".to_owned()),
                 false => Ok(()),
             }
+        });
+    }
+
+    /// Deletes the group with its offsets, once its members are gone.
+    pub fn delete_group(&self) {
+        wait_until(&format!("group {} to be deleted", self.group), PATIENCE, || {
+            let results = block_on(self.admin().delete_groups(&[&self.group], &AdminOptions::new()));
+            let results = results.map_err(|error| error.to_string())?;
+            results.into_iter().try_for_each(|result| result.map(|_| ()).map_err(|(_, code)| code.to_string()))
         });
     }
 

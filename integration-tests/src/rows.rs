@@ -55,7 +55,7 @@ pub fn expected_row(event: &AuditEvent, topic: &str, at: Position) -> Vec<Value>
     let changes = |part: fn(&Change) -> &str| {
         Value::List(event.changes.iter().map(|change| part(change).as_bytes().to_vec()).collect())
     };
-    let received_us = u64::try_from(at.timestamp_ms).expect("records are younger than 1970") * 1000;
+    let received_ms = u64::try_from(at.timestamp_ms).expect("records are younger than 1970");
     vec![
         text(&event.tenant_id),
         text(&event.entity_type),
@@ -92,7 +92,7 @@ pub fn expected_row(event: &AuditEvent, topic: &str, at: Position) -> Vec<Value>
         Value::Int(event.producer.epoch),
         Value::Int(event.producer.seq),
         Value::Int(at.timestamp_ms),
-        Value::UInt(u64::MAX - received_us),
+        Value::UInt(u64::MAX - received_ms),
         text(topic),
         Value::Int(at.partition.into()),
         Value::Int(at.offset),

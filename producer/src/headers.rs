@@ -10,6 +10,8 @@
 //! | `ce_time` | when it happened, RFC 3339 |
 //! | `content-type` | `application/avro` |
 //! | `traceparent` | only if the caller gave one |
+//!
+//! Without [`Config::cloud_events`](crate::Config::cloud_events) there is the last one alone.
 
 use std::fmt::Write;
 
@@ -76,9 +78,18 @@ fn push_source(out: &mut String, event: &AuditEvent) {
     }
 }
 
+/// What the CloudEvents headers say that differs from event to event.
+pub(crate) struct CloudEvent<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) source: &'a str,
+    pub(crate) time: &'a str,
+}
+
 /// Makes the headers; keeps its texts between events: most come from one service on one day.
 #[derive(Debug, Default)]
 pub(crate) struct HeaderWriter {
+    /// Whether they are CloudEvents.
+    pub(crate) cloud_events: bool,
     source: Source,
     time: Time,
 }
@@ -89,30 +100,49 @@ impl HeaderWriter {
         (self.source.of(event), self.time.of(event.occurred_at))
     }
 
-    pub(crate) fn headers(&mut self, event: &AuditEvent, traceparent: Option<&TraceParent>) -> OwnedHeaders {
-        let (source, time) = self.texts(event);
+    pub(crate) fn headers(&mut self, event: &AuditEvent, traceparent: Option<&TraceParent>) -> Option<OwnedHeaders> {
         // All 55 bytes are ASCII: `parse` has looked.
         let traceparent =
             traceparent.map(|traceparent| std::str::from_utf8(traceparent.as_bytes()).unwrap_or_default());
-        stored_headers(&event.event_id, source, time, traceparent)
+        if !self.cloud_events {
+            return headers(None, traceparent);
+        }
+        let mut buffer = id_buffer();
+        let (source, time) = self.texts(event);
+        let id = id_text(&event.event_id, &mut buffer);
+        headers(Some(&CloudEvent { id, source, time }), traceparent)
     }
 }
 
-/// The headers of an event whose parts are known.
-pub(crate) fn stored_headers(id: &Uuid, source: &str, time: &str, traceparent: Option<&str>) -> OwnedHeaders {
-    let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
-    let id: &str = id.hyphenated().encode_lower(&mut buffer);
-    let headers = OwnedHeaders::new_with_capacity(6 + usize::from(traceparent.is_some()))
-        .insert(text("ce_specversion", "1.0"))
-        .insert(text("ce_id", id))
-        .insert(text("ce_type", CE_TYPE))
-        .insert(text("ce_source", source))
-        .insert(text("ce_time", time))
-        .insert(text("content-type", "application/avro"));
-    match traceparent {
+pub(crate) fn id_buffer() -> [u8; uuid::fmt::Hyphenated::LENGTH] {
+    [0; uuid::fmt::Hyphenated::LENGTH]
+}
+
+/// An event's id as text.
+pub(crate) fn id_text<'a>(id: &Uuid, buffer: &'a mut [u8; uuid::fmt::Hyphenated::LENGTH]) -> &'a str {
+    id.hyphenated().encode_lower(buffer)
+}
+
+/// The headers of an event whose parts are known; `None` when it has none.
+pub(crate) fn headers(cloud_event: Option<&CloudEvent<'_>>, traceparent: Option<&str>) -> Option<OwnedHeaders> {
+    let count = cloud_event.map_or(0, |_| 6) + usize::from(traceparent.is_some());
+    if count == 0 {
+        return None;
+    }
+    let mut headers = OwnedHeaders::new_with_capacity(count);
+    if let Some(CloudEvent { id, source, time }) = cloud_event {
+        headers = headers
+            .insert(text("ce_specversion", "1.0"))
+            .insert(text("ce_id", id))
+            .insert(text("ce_type", CE_TYPE))
+            .insert(text("ce_source", source))
+            .insert(text("ce_time", time))
+            .insert(text("content-type", "application/avro"));
+    }
+    Some(match traceparent {
         Some(traceparent) => headers.insert(text("traceparent", traceparent)),
         None => headers,
-    }
+    })
 }
 
 /// The last event's `ce_source`.
@@ -225,9 +255,9 @@ mod tests {
     #[test]
     fn headers_are_cloudevents_binary_mode() {
         let event = AuditEvent::builder("acme", "über/shop", "order.update", "order", "42").build().unwrap();
-        let mut writer = HeaderWriter::default();
+        let mut writer = HeaderWriter { cloud_events: true, ..HeaderWriter::default() };
         for _ in 0..2 {
-            let headers = writer.headers(&event, None);
+            let headers = writer.headers(&event, None).unwrap();
             let found: Vec<(String, String)> = headers
                 .iter()
                 .map(|h| (h.key.to_owned(), String::from_utf8(h.value.unwrap().to_vec()).unwrap()))
@@ -249,12 +279,16 @@ mod tests {
         for (event, source) in
             [(&event, "/default/%C3%BCber%2Fshop"), (&other, "/default/shop"), (&other, "/default/shop")]
         {
-            let headers = writer.headers(event, None);
+            let headers = writer.headers(event, None).unwrap();
             assert_eq!(headers.get(3).value, Some(source.as_bytes()));
         }
         let traced = TraceParent::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
-        let headers = writer.headers(&event, traced.as_ref());
+        let headers = writer.headers(&event, traced.as_ref()).unwrap();
         assert_eq!(headers.get(6).key, "traceparent");
+        let mut without = HeaderWriter::default();
+        assert!(without.headers(&event, None).is_none());
+        let headers = without.headers(&event, traced.as_ref()).unwrap();
+        assert_eq!((headers.count(), headers.get(0).key), (1, "traceparent"));
     }
 
     #[test]

@@ -2,11 +2,11 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use auditstream_producer::{Config, Producer};
+//! use auditstream_producer::Producer;
 //! use auditstream_schemas::{Actor, AuditEvent};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let audit = Producer::new(Config { bootstrap_servers: "127.0.0.1:9092".into(), ..Config::default() })?;
+//! let audit = Producer::builder("127.0.0.1:9092").linger(Duration::from_millis(10)).build()?;
 //!
 //! let event = AuditEvent::builder("acme", "shop", "order.update", "order", "42")
 //!     .actor(Actor::user("u-7"))
@@ -42,6 +42,7 @@
 //! - `outbox-postgres`, `outbox-mysql`, `outbox-sqlite`: events in the service's own transaction (module `outbox`);
 //! - `registry`: the schema's id from a schema registry (module `registry`);
 //! - `custom-fields`: a service's own Avro record in `details`, checked and typed (module `custom`);
+//! - `metrics`: the counters for a Prometheus registry (module `metrics`);
 //! - `derive`: `derive(Audited)`, one line for an event of two values (module `audited`).
 //!
 //! A record's key is [`AuditEvent::key`](auditstream_schemas::AuditEvent::key), its partition the one that Java's
@@ -51,6 +52,7 @@
 #[cfg(feature = "derive")]
 pub mod audited;
 mod budget;
+mod builder;
 #[cfg(feature = "changes")]
 pub mod changes;
 mod config;
@@ -65,6 +67,8 @@ mod idempotency;
 #[cfg(any(feature = "changes", feature = "redaction"))]
 mod json;
 mod loss;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(not(feature = "tower"))]
 mod no_context;
 #[cfg(not(feature = "spill"))]
@@ -86,6 +90,7 @@ pub mod spill;
 mod stats;
 
 pub use budget::Lanes;
+pub use builder::Builder;
 pub use config::{Compression, Config, Critical};
 #[cfg(feature = "tower")]
 pub(crate) use context::ForEvent;

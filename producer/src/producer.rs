@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::ForEvent;
 use crate::budget::{Budget, NoRoom};
+use crate::builder::Builder;
 use crate::config::{Config, Critical};
 use crate::delivery::{Ack, Answer, Context, Delivery, Observer, Outcome, Shared, shut_down};
 use crate::error::{DeliveryError, ProducerError, RejectReason, Rejected};
@@ -44,6 +45,8 @@ struct Handle {
     window: Window,
     critical: Critical,
     critical_deadline: Duration,
+    #[cfg(feature = "metrics")]
+    limits: crate::metrics::Limits,
 }
 
 /// What may be said about one event beside itself.
@@ -68,6 +71,11 @@ pub enum Durable {
 }
 
 impl Producer {
+    /// Settings one by one, beginning with the brokers: `host:port`, separated by commas.
+    pub fn builder(bootstrap_servers: impl Into<String>) -> Builder {
+        Builder::new(bootstrap_servers.into())
+    }
+
     /// Makes a producer. Does not connect yet: an unreachable broker shows in the deliveries.
     ///
     /// # Errors
@@ -89,6 +97,9 @@ impl Producer {
         let client_config = config.to_client_config();
         let prepare = Prepare::new(&config);
         let has_spill = config.spills();
+        #[cfg(feature = "metrics")]
+        let limits =
+            crate::metrics::Limits { queue_bytes: config.queue_bytes as u64, spill_bytes: config.spill_bytes() };
         let shared = Arc::new(Shared::new(
             Budget::new(config.queue_events, config.queue_bytes, config.lanes),
             observer,
@@ -107,6 +118,7 @@ impl Producer {
             client,
             client_config,
             topic: config.topic,
+            cloud_events: config.cloud_events,
             delivery_timeout: (!has_spill).then_some(config.delivery_timeout),
             framing: config.framing,
             stamp,
@@ -148,6 +160,8 @@ impl Producer {
                 window: Window::new(config.idempotency_window, config.idempotency_keys),
                 critical: config.critical,
                 critical_deadline: config.critical_deadline,
+                #[cfg(feature = "metrics")]
+                limits,
             }),
         })
     }
@@ -166,6 +180,13 @@ impl Producer {
     /// The event itself, with the reason.
     pub fn record_with(&self, event: AuditEvent, options: RecordOptions) -> Result<(), Rejected> {
         self.handle.take(event, options, None)
+    }
+
+    /// The counters for a Prometheus registry.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(&self) -> crate::metrics::ProducerMetrics {
+        crate::metrics::ProducerMetrics { shared: Arc::clone(&self.handle.shared), limits: self.handle.limits }
     }
 
     /// Hands in an event and waits until every in-sync replica has it.

@@ -97,6 +97,7 @@ pub(crate) struct Sender {
     pub(crate) client: ThreadedProducer<Context>,
     pub(crate) client_config: ClientConfig,
     pub(crate) topic: String,
+    pub(crate) cloud_events: bool,
     /// How long an event may wait for librdkafka's room; with a spill for ever.
     pub(crate) delivery_timeout: Option<Duration>,
     pub(crate) framing: Framing,
@@ -137,6 +138,7 @@ impl Sender {
     /// Runs until closed.
     pub(crate) fn run(mut self) {
         let mut state = State::default();
+        state.headers.cloud_events = self.cloud_events;
         let mut idle = 0;
         loop {
             self.send_backlog(&mut state);
@@ -277,10 +279,10 @@ impl Sender {
         in_flight.is_direct = true;
         self.shared.direct.0.fetch_add(1, Ordering::AcqRel);
         let topic = std::mem::take(&mut self.topic);
-        let mut record = BaseRecord::with_opaque_to(&topic, in_flight)
-            .key(key)
-            .payload(state.payload.as_slice())
-            .headers(state.headers.headers(event, traceparent));
+        let mut record = BaseRecord::with_opaque_to(&topic, in_flight).key(key).payload(state.payload.as_slice());
+        if let Some(headers) = state.headers.headers(event, traceparent) {
+            record = record.headers(headers);
+        }
         let refused = loop {
             match self.client.send(record) {
                 Ok(()) => break None,

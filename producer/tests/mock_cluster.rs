@@ -124,6 +124,26 @@ fn what_arrives_is_the_event_with_its_key_headers_and_stamp() {
 }
 
 #[test]
+fn without_cloudevents_a_record_has_its_trace_alone() {
+    let cluster = cluster();
+    let bootstrap = cluster.bootstrap_servers();
+    let producer = Producer::new(Config { cloud_events: false, ..config(&bootstrap) }).unwrap();
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    producer
+        .record_with(event("1"), RecordOptions { traceparent: TraceParent::parse(trace), ..RecordOptions::default() })
+        .unwrap();
+    producer.record(event("1")).unwrap();
+    assert!(block_on(producer.flush(Duration::from_secs(20))).all_acked());
+    let found = read(&bootstrap, 2);
+    let headers = |at: usize| -> Vec<_> {
+        let headers = found[at].headers().into_iter().flat_map(|headers| headers.iter());
+        headers.map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+    };
+    assert_eq!(headers(0), [("traceparent".to_owned(), Some(trace.as_bytes().to_vec()))]);
+    assert_eq!(headers(1), []);
+}
+
+#[test]
 fn a_relayed_event_keeps_its_stamp() {
     let cluster = cluster();
     let bootstrap = cluster.bootstrap_servers();

@@ -16,6 +16,8 @@ use apache_avro::schema::{
     UuidSchema,
 };
 
+use crate::json_form::{self, branch_name, is_tagged};
+use crate::kind::Kind;
 use crate::schemas::SchemaError;
 
 /// Pairs of types that are compared at the most; schemas of people need some hundreds.
@@ -41,6 +43,19 @@ pub enum Rule {
     MissingUnionBranch,
     /// The bytes can be read, but mean another value: milliseconds as microseconds, or a decimal of another scale.
     LogicalTypeMismatch,
+    /// Avro resolves the types, but their values are written otherwise in JSON: base64 as text, a bare value as a union's branch.
+    JsonFormMismatch,
+    /// The reader's field is the writer's by an alias, and in JSON it has the writer's name.
+    JsonKeyMismatch,
+}
+
+/// What carries the values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// Avro's bytes.
+    Avro,
+    /// The JSON text of custom fields (`custom`), where an alias and a promotion mean nothing. Avro's own rules hold too: a registry demands them.
+    Json,
 }
 
 impl Rule {
@@ -55,6 +70,8 @@ impl Rule {
             Self::TypeMismatch => "TYPE_MISMATCH",
             Self::MissingUnionBranch => "MISSING_UNION_BRANCH",
             Self::LogicalTypeMismatch => "LOGICAL_TYPE_MISMATCH",
+            Self::JsonFormMismatch => "JSON_FORM_MISMATCH",
+            Self::JsonKeyMismatch => "JSON_KEY_MISMATCH",
         }
     }
 }
@@ -82,14 +99,15 @@ impl fmt::Display for Incompatibility {
 /// One of them is no schema.
 pub fn incompatibilities(reader: &str, writer: &str) -> Result<Vec<Incompatibility>, SchemaError> {
     let parse = |json| Schema::parse_str(json).map_err(|error| SchemaError::Parse(Box::new(error)));
-    compare(&parse(reader)?, &parse(writer)?)
+    compare(&parse(reader)?, &parse(writer)?, Carrier::Avro)
 }
 
 /// [`incompatibilities`] of parsed schemas.
-pub(crate) fn compare(reader: &Schema, writer: &Schema) -> Result<Vec<Incompatibility>, SchemaError> {
+pub(crate) fn compare(reader: &Schema, writer: &Schema, carrier: Carrier) -> Result<Vec<Incompatibility>, SchemaError> {
     let names = |schema| ResolvedSchema::new(schema).map_err(|error| SchemaError::Parse(Box::new(error)));
     let (reader_names, writer_names) = (names(reader)?, names(writer)?);
     let mut comparison = Comparison {
+        carrier,
         reader_names: reader_names.get_names(),
         writer_names: writer_names.get_names(),
         accepted: HashSet::new(),
@@ -109,6 +127,7 @@ pub(crate) fn compare(reader: &Schema, writer: &Schema) -> Result<Vec<Incompatib
 }
 
 struct Comparison<'s> {
+    carrier: Carrier,
     reader_names: &'s HashMap<Name, &'s Schema>,
     writer_names: &'s HashMap<Name, &'s Schema>,
     /// Pairs of named types under way, or found to fit: met again, they are taken for fitting. Taken back when they don't.
@@ -139,7 +158,13 @@ impl<'s> Comparison<'s> {
         self.depth += 1;
         let reader = resolved(self.reader_names, reader);
         let writer = resolved(self.writer_names, writer);
+        let found = self.found.len();
         match (reader, writer) {
+            (Schema::Union(readers), Schema::Union(writers))
+                if self.carrier == Carrier::Json && is_tagged(readers) && is_tagged(writers) =>
+            {
+                self.tagged(readers, writers, path);
+            }
             (Schema::Union(readers), Schema::Union(writers)) => {
                 for branch in writers.variants() {
                     self.branch(readers, branch, path);
@@ -153,6 +178,9 @@ impl<'s> Comparison<'s> {
             }
             _ => self.plain(reader, writer, path),
         }
+        if self.carrier == Carrier::Json && self.found.len() == found && is_one_tagged(reader, writer) {
+            self.untagged(reader, writer, path);
+        }
         self.depth -= 1;
     }
 
@@ -164,7 +192,7 @@ impl<'s> Comparison<'s> {
         let writer = resolved(self.writer_names, writer);
         let alike = readers.variants().iter().find(|reader| {
             let reader = resolved(self.reader_names, reader);
-            kind(reader) == kind(writer) && reader.name().map(Name::name) == writer.name().map(Name::name)
+            Kind::of(reader) == Kind::of(writer) && reader.name().map(Name::name) == writer.name().map(Name::name)
         });
         match alike {
             // The branch is there; what is wrong is inside of it.
@@ -174,6 +202,35 @@ impl<'s> Comparison<'s> {
                 self.problem(path, Rule::MissingUnionBranch, message);
             }
         }
+    }
+
+    /// Two unions that JSON has as `{"BRANCH": value}`: what is written must be a branch of the same name.
+    fn tagged(&mut self, readers: &'s UnionSchema, writers: &'s UnionSchema, path: &str) {
+        for branch in writers.variants() {
+            let name = branch_name(branch);
+            if let Some(reader) = readers.variants().iter().find(|reader| branch_name(reader) == name) {
+                self.check(reader, branch, path);
+                continue;
+            }
+            let found = self.found.len();
+            self.branch(readers, branch, path);
+            if self.found.len() == found {
+                let message = format!(
+                    "the writer's JSON is {{\"{name}\": …}}, and the reader's union has no branch of that name"
+                );
+                self.problem(path, Rule::JsonFormMismatch, message);
+            }
+        }
+    }
+
+    /// One of them has the names of its branches in JSON, and the other has not.
+    fn untagged(&mut self, reader: &Schema, writer: &Schema, path: &str) {
+        let form = |schema: &Schema| match schema {
+            Schema::Union(union) if is_tagged(union) => "{\"BRANCH\": value}",
+            _ => "the bare value",
+        };
+        let message = format!("the writer's JSON is {}, the reader's {}", form(writer), form(reader));
+        self.problem(path, Rule::JsonFormMismatch, message);
     }
 
     /// Tries without adding anything.
@@ -197,14 +254,13 @@ impl<'s> Comparison<'s> {
 
     /// Two types, neither of them a union or a reference.
     fn plain(&mut self, reader: &'s Schema, writer: &'s Schema, path: &str) {
-        use Kind::{Array, Bytes, Double, Enum, Fixed, Float, Int, Long, Map, Record, String};
-        let takes = match (kind(writer), kind(reader)) {
-            (Int, Long | Float | Double) | (Long, Float | Double) | (Float, Double) => true,
-            (String, Bytes) | (Bytes, String) => true,
-            (Record, Record) | (Enum, Enum) | (Fixed, Fixed) | (Array, Array) | (Map, Map) => {
-                return self.composite(reader, writer, path);
-            }
-            (writer, reader) => writer == reader,
+        let takes = match (Kind::of(writer), Kind::of(reader)) {
+            (Kind::Record, Kind::Record)
+            | (Kind::Enum, Kind::Enum)
+            | (Kind::Fixed, Kind::Fixed)
+            | (Kind::Array, Kind::Array)
+            | (Kind::Map, Kind::Map) => return self.composite(reader, writer, path),
+            (writer, reader) => writer == reader || writer.is_promoted_to(reader),
         };
         if takes {
             self.logical(reader, writer, path);
@@ -257,6 +313,11 @@ impl<'s> Comparison<'s> {
         for field in &reader.fields {
             let path = format!("{base}/{}", field.name);
             match written(writer, field) {
+                Some(writer) if self.carrier == Carrier::Json && writer.name != field.name => {
+                    let message =
+                        format!("the writer's JSON has the key {}, and an alias means nothing there", writer.name);
+                    self.problem(&path, Rule::JsonKeyMismatch, message);
+                }
                 Some(writer) => self.check(&field.schema, &writer.schema, &path),
                 None if field.default.is_none() => {
                     let message = format!("the writer has no field {}, and the reader's has no default", field.name);
@@ -282,6 +343,10 @@ impl<'s> Comparison<'s> {
         {
             let message = format!("the writer means {writer}, the reader {reader}");
             self.problem(path, Rule::LogicalTypeMismatch, message);
+        } else if self.carrier == Carrier::Json && !json_form::reads(reader, writer) {
+            let (reader, writer) = (json_form::form(reader), json_form::form(writer));
+            let message = format!("the writer's JSON is {writer}, the reader's {reader}");
+            self.problem(path, Rule::JsonFormMismatch, message);
         }
     }
 }
@@ -292,63 +357,17 @@ fn written<'s>(writer: &'s RecordSchema, field: &RecordField) -> Option<&'s Reco
     names.find_map(|name| writer.fields.iter().find(|candidate| candidate.name == *name))
 }
 
+/// Whether one of them, and not the other, is a union that JSON has with its branches' names. Null is the same in both.
+fn is_one_tagged(reader: &Schema, writer: &Schema) -> bool {
+    let tagged = |schema: &Schema| matches!(schema, Schema::Union(union) if is_tagged(union));
+    *writer != Schema::Null && tagged(reader) != tagged(writer)
+}
+
 /// What a reference stands for.
 fn resolved<'s>(names: &HashMap<Name, &'s Schema>, schema: &'s Schema) -> &'s Schema {
     match schema {
         Schema::Ref { name } => names.get(name).copied().unwrap_or(schema),
         other => other,
-    }
-}
-
-/// A type without its logical type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Null,
-    Boolean,
-    Int,
-    Long,
-    Float,
-    Double,
-    Bytes,
-    String,
-    Array,
-    Map,
-    Union,
-    Record,
-    Enum,
-    Fixed,
-    /// A reference to nothing: parsing refuses it.
-    Unknown,
-}
-
-fn kind(schema: &Schema) -> Kind {
-    match schema {
-        Schema::Null => Kind::Null,
-        Schema::Boolean => Kind::Boolean,
-        Schema::Int | Schema::Date | Schema::TimeMillis => Kind::Int,
-        Schema::Long
-        | Schema::TimeMicros
-        | Schema::TimestampMillis
-        | Schema::TimestampMicros
-        | Schema::TimestampNanos
-        | Schema::LocalTimestampMillis
-        | Schema::LocalTimestampMicros
-        | Schema::LocalTimestampNanos => Kind::Long,
-        Schema::Float => Kind::Float,
-        Schema::Double => Kind::Double,
-        Schema::Bytes | Schema::BigDecimal | Schema::Uuid(UuidSchema::Bytes) => Kind::Bytes,
-        Schema::String | Schema::Uuid(UuidSchema::String) => Kind::String,
-        Schema::Decimal(decimal) => match decimal.inner {
-            InnerDecimalSchema::Bytes => Kind::Bytes,
-            InnerDecimalSchema::Fixed(_) => Kind::Fixed,
-        },
-        Schema::Array(_) => Kind::Array,
-        Schema::Map(_) => Kind::Map,
-        Schema::Union(_) => Kind::Union,
-        Schema::Record(_) => Kind::Record,
-        Schema::Enum(_) => Kind::Enum,
-        Schema::Fixed(_) | Schema::Duration(_) | Schema::Uuid(UuidSchema::Fixed(_)) => Kind::Fixed,
-        Schema::Ref { .. } => Kind::Unknown,
     }
 }
 
@@ -383,14 +402,9 @@ fn logical(schema: &Schema) -> Option<String> {
     })
 }
 
-/// `long` for a timestamp: the type without its logical type.
-pub(crate) fn kind_name(schema: &Schema) -> String {
-    format!("{:?}", kind(schema)).to_lowercase()
-}
-
 /// A type in a few words.
 fn describe(schema: &Schema) -> String {
-    let kind = kind_name(schema);
+    let kind = Kind::of(schema).name();
     match (schema.name(), logical(schema)) {
         (_, Some(logical)) => format!("{kind} ({logical})"),
         (Some(name), None) => format!("{kind} {}", name.fullname(None)),

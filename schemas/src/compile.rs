@@ -9,11 +9,12 @@ use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, Name, RecordField, RecordSchema, ResolvedSchema, UuidSchema};
 
 use crate::guard::{Branch, Guard, MAX_DEPTH, Op, Step};
+use crate::kind::Kind;
 
 /// Values in a flattened schema, at the most.
 const MAX_STEPS: usize = 10_000;
 /// Fields of the event whose strings may not be empty.
-const REQUIRED: [&str; 5] = ["tenant_id", "service", "action", "entity_type", "entity_id"];
+pub(crate) const REQUIRED: [&str; 5] = ["tenant_id", "service", "action", "entity_type", "entity_id"];
 
 impl Guard {
     /// Compiles the guard of a writer schema; the reader schema has no recursive types.
@@ -33,26 +34,26 @@ impl Guard {
         Ok(compiler.done(root))
     }
 
-    /// The guard of what follows a record's first `fields` fields, none of which the reader has.
+    /// The guard of fields that the reader has not, one behind the other, inside of records of these names.
     ///
     /// # Errors
     /// Why such a thing can never be read, with the path.
-    pub(crate) fn compile_tail(writer: &Schema, fields: usize) -> Result<Self, String> {
-        let Schema::Record(event) = writer else {
-            return Err("the schema is not a record".to_owned());
-        };
-        let names = ResolvedSchema::new(writer).map_err(|e| e.to_string())?;
-        let mut compiler = Compiler::new(names.get_names(), names.get_names());
-        compiler.open.push(event.name.fullname(None));
+    pub(crate) fn of_fields<'s>(
+        names: &'s Names<'s>,
+        open: &[String],
+        fields: &[&'s RecordField],
+    ) -> Result<Self, String> {
+        let mut compiler = Compiler::new(names, names);
+        compiler.open.extend_from_slice(open);
         let mut root = Vec::new();
-        for field in event.fields.iter().skip(fields) {
+        for field in fields {
             compiler.value(&field.schema, None, Rule::None, &field.name, &mut root)?;
         }
         Ok(compiler.done(root))
     }
 }
 
-type Names<'s> = HashMap<Name, &'s Schema>;
+pub(crate) type Names<'s> = HashMap<Name, &'s Schema>;
 
 struct Compiler<'s> {
     writer_names: &'s Names<'s>,
@@ -128,7 +129,7 @@ impl<'s> Compiler<'s> {
                 target => target,
             },
         };
-        if rule == Rule::Uuid && Shape::of(writer) == Shape::Bytes {
+        if rule == Rule::Uuid && Kind::of(writer) == Kind::Bytes {
             // arrow-avro does not promote bytes to a text that must be a UUID.
             return Err(at(path, "bytes, but the reader has a UUID as text"));
         }
@@ -345,71 +346,10 @@ fn min_len(step: &Step) -> usize {
     }
 }
 
-/// Whether a reader's type takes a writer's, exactly or by the specification's promotions
-/// (<https://avro.apache.org/docs/1.12.0/specification/#schema-resolution>).
+/// Whether a reader's type takes a writer's, exactly or also by promotion.
 fn fits(writer: &Schema, reader: &Schema, promoted: bool) -> bool {
-    let (w, r) = (Shape::of(writer), Shape::of(reader));
-    w == r
-        || promoted
-            && matches!(
-                (w, r),
-                (Shape::Int, Shape::Long | Shape::Float | Shape::Double)
-                    | (Shape::Long, Shape::Float | Shape::Double)
-                    | (Shape::Float, Shape::Double)
-                    | (Shape::Text, Shape::Bytes)
-                    | (Shape::Bytes, Shape::Text)
-            )
-}
-
-/// A type without its logical type.
-#[derive(PartialEq, Eq)]
-enum Shape {
-    Null,
-    Boolean,
-    Int,
-    Long,
-    Float,
-    Double,
-    Bytes,
-    Text,
-    Fixed,
-    Enum,
-    Array,
-    Map,
-    Record,
-    Other,
-}
-
-impl Shape {
-    fn of(schema: &Schema) -> Self {
-        match schema {
-            Schema::Null => Self::Null,
-            Schema::Boolean => Self::Boolean,
-            Schema::Int | Schema::Date | Schema::TimeMillis => Self::Int,
-            Schema::Long
-            | Schema::TimeMicros
-            | Schema::TimestampMillis
-            | Schema::TimestampMicros
-            | Schema::TimestampNanos
-            | Schema::LocalTimestampMillis
-            | Schema::LocalTimestampMicros
-            | Schema::LocalTimestampNanos => Self::Long,
-            Schema::Float => Self::Float,
-            Schema::Double => Self::Double,
-            Schema::Bytes | Schema::BigDecimal | Schema::Uuid(UuidSchema::Bytes) => Self::Bytes,
-            Schema::String | Schema::Uuid(UuidSchema::String) => Self::Text,
-            Schema::Fixed(_) | Schema::Duration(_) | Schema::Uuid(UuidSchema::Fixed(_)) => Self::Fixed,
-            Schema::Decimal(decimal) => match decimal.inner {
-                InnerDecimalSchema::Fixed(_) => Self::Fixed,
-                InnerDecimalSchema::Bytes => Self::Bytes,
-            },
-            Schema::Enum(_) => Self::Enum,
-            Schema::Array(_) => Self::Array,
-            Schema::Map(_) => Self::Map,
-            Schema::Record(_) => Self::Record,
-            Schema::Union(_) | Schema::Ref { .. } => Self::Other,
-        }
-    }
+    let (writer, reader) = (Kind::of(writer), Kind::of(reader));
+    writer == reader || promoted && writer.is_promoted_to(reader)
 }
 
 fn at(path: &str, what: &str) -> String {

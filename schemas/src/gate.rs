@@ -9,6 +9,7 @@ use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 
+pub use crate::compatibility::Carrier;
 use crate::compatibility::{Incompatibility, compare};
 use crate::decode::decode;
 use crate::event::AuditEvent;
@@ -62,21 +63,25 @@ pub struct Comparison {
     pub problems: Vec<Incompatibility>,
 }
 
-/// Compares a schema with earlier ones, oldest first: backward with each, forward with the last.
+/// Compares a schema with earlier ones, oldest first: backward with each, forward with the last. The carrier is JSON for custom fields.
 ///
 /// # Errors
 /// The schema, or the earlier one that is named, is none.
-pub fn compare_with(new: &str, earlier: &[Named]) -> Result<Vec<Comparison>, (Option<String>, SchemaError)> {
+pub fn compare_with(
+    new: &str,
+    earlier: &[Named],
+    carrier: Carrier,
+) -> Result<Vec<Comparison>, (Option<String>, SchemaError)> {
     let parse = |json: &str| Schema::parse_str(json).map_err(|error| SchemaError::Parse(Box::new(error)));
     let new = parse(new).map_err(|error| (None, error))?;
     let mut comparisons = Vec::new();
     for (index, Named { name, json }) in earlier.iter().enumerate() {
         let at = |error| (Some(name.clone()), error);
         let old = parse(json).map_err(at)?;
-        let problems = compare(&new, &old).map_err(at)?;
+        let problems = compare(&new, &old, carrier).map_err(at)?;
         comparisons.push(Comparison { against: name.clone(), direction: Direction::Backward, problems });
         if index + 1 == earlier.len() {
-            let problems = compare(&old, &new).map_err(at)?;
+            let problems = compare(&old, &new, carrier).map_err(at)?;
             comparisons.push(Comparison { against: name.clone(), direction: Direction::Forward, problems });
         }
     }

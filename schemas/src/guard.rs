@@ -18,13 +18,13 @@ pub(crate) const MAX_DEPTH: u32 = 64;
 /// short for it was cut ([`PoisonCode::Truncated`]). No Kafka record of this system comes near it.
 pub(crate) const PLAUSIBLE_LENGTH: i64 = 16 * 1024 * 1024;
 /// Array items that take no bytes: so many in one record at the most, as the record's length does not bound them.
-const ZERO_SIZE_ITEMS: u64 = 65_536;
+pub(crate) const ZERO_SIZE_ITEMS: u64 = 65_536;
 
 /// The times a table row can hold, in microseconds.
 const STORABLE: RangeInclusive<i64> = Timestamp::MIN_STORABLE.as_micros()..=Timestamp::MAX_STORABLE.as_micros();
 
 /// A compiled writer schema.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Guard {
     pub(crate) root: Box<[Step]>,
     /// Records that contain themselves, by number.
@@ -32,14 +32,14 @@ pub(crate) struct Guard {
 }
 
 /// One value of the body, and its path relative to the enclosing array item or the root.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Step {
     pub(crate) op: Op,
     pub(crate) path: Box<str>,
 }
 
 /// How to walk one value. Records are laid flat into their parent's steps.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Op {
     Null,
     Boolean,
@@ -72,7 +72,7 @@ pub(crate) enum Op {
 }
 
 /// One branch of a union.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Branch {
     /// The reader takes it.
     Read(Box<[Step]>),
@@ -113,6 +113,17 @@ impl Guard {
             let poison = Poison::new(fault.code, format!("{place}{} (byte {at} of the body)", fault.what));
             Poison { field: (!fault.path.is_empty()).then(|| fault.path.into()), ..poison }
         })
+    }
+}
+
+impl Guard {
+    /// What follows these values inside of so many levels, or `None` where [`Guard::check`] would find a fault.
+    pub(crate) fn skip<'a>(&self, rest: &'a [u8], depth: u32, zero_size_items: &mut u64) -> Option<&'a [u8]> {
+        let mut cursor = Cursor { rest, zero_size_items: *zero_size_items, named: &self.named };
+        cursor.steps(&self.root, depth).ok()?;
+        *zero_size_items = cursor.zero_size_items;
+        let left = cursor.rest.len();
+        rest.get(rest.len() - left..)
     }
 }
 

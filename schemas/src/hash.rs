@@ -106,7 +106,7 @@ enum Column<'a> {
 }
 
 /// Columns of v1, `producer` included.
-const V1_COLUMNS: usize = 25;
+pub(crate) const V1_COLUMNS: usize = 25;
 
 /// The batch's columns, cast once.
 struct Columns<'a> {
@@ -196,7 +196,7 @@ impl<'a> Columns<'a> {
 }
 
 /// The union of null and string, with the empty text as null.
-fn optional(value: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn optional(value: &[u8], out: &mut Vec<u8>) {
     if value.is_empty() {
         out.push(0);
     } else {

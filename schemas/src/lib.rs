@@ -28,8 +28,10 @@ pub mod golden;
 mod guard;
 mod hash;
 mod json;
+mod json_form;
 mod json_scan;
 mod json_text;
+mod kind;
 mod nearest;
 #[cfg(feature = "registry")]
 pub mod registry;

@@ -13,6 +13,7 @@ use crate::batch::{new_decoder, unknown_schema};
 use crate::columns::plain_schema;
 use crate::framing::{Poison, WriterId, split};
 use crate::guard::Guard;
+use crate::straight::Plan;
 
 /// The usual reader schema, and the writer schema of [`crate::encode`]: `schemas/avro/audit_event.v1.avsc`.
 pub const AUDIT_EVENT_V1: &str = include_str!("../avro/audit_event.v1.avsc");
@@ -42,8 +43,8 @@ pub struct Known {
     /// For apache-avro: see [`bare_form`].
     pub(crate) writer: Schema,
     pub(crate) guard: Guard,
-    /// The schema begins with all of the reader's fields as they are, and the reader is v1: so records go straight, and this walks what follows them.
-    pub(crate) tail: Option<Guard>,
+    /// How records go straight to columns, where they can.
+    pub(crate) plan: Option<Plan>,
     reader_json: Arc<str>,
 }
 
@@ -86,7 +87,7 @@ impl Schemas {
     }
 
     /// Schema v1 under its fingerprint, read as another reader schema: all of v1's fields, and later ones, each a string whose default is empty or a
-    /// nullable string whose default is null. Records of v1 do not go straight then: the straight way makes v1's columns only.
+    /// nullable string whose default is null.
     ///
     /// # Errors
     /// The text is no such schema.
@@ -112,12 +113,10 @@ impl Schemas {
         let incompatible = |reason: String| SchemaError::Incompatible { reader: READER.to_owned(), reason };
         let guard = Guard::compile(&writer, &self.reader).map_err(incompatible)?;
         let arrow_json = arrow_form(json, &self.reader_json);
-        let reads_v1 = &*self.reader_json == AUDIT_EVENT_V1;
-        let ours = if reads_v1 { leading_fields(json) } else { None };
-        let tail = ours.map(|ours| Guard::compile_tail(&writer, ours)).transpose().map_err(incompatible)?;
+        let plan = Plan::compile(&writer, &self.reader);
         let writer = bare_writer(json, &self.reader_json).unwrap_or(writer);
         let reader_json = Arc::clone(&self.reader_json);
-        let known = Known { json: json.to_owned(), arrow_json, writer, guard, tail, reader_json };
+        let known = Known { json: json.to_owned(), arrow_json, writer, guard, plan, reader_json };
         known.decoder().map_err(|e| incompatible(e.to_string()))?;
         self.known.insert(id, Arc::new(known));
         Ok(())
@@ -167,16 +166,6 @@ fn arrow_form(writer: &str, reader: &str) -> String {
         None => writer.to_owned(),
     }
 }
-
-/// How many fields v1 has, if the writer schema begins with just these: then its records begin as v1's do. What has no part in resolution is not compared.
-fn leading_fields(writer: &str) -> Option<usize> {
-    let (writer, v1) = (without(writer, &NO_PART)?, without(AUDIT_EVENT_V1, &NO_PART)?);
-    let (theirs, ours) = (writer["fields"].as_array()?, v1["fields"].as_array()?);
-    theirs.starts_with(ours).then_some(ours.len())
-}
-
-/// Keys of a writer schema that mean nothing to a reader.
-const NO_PART: [&str; 3] = ["aliases", "doc", "default"];
 
 /// What the content hash and the table know how to hold, besides v1.
 fn only_texts_are_added(reader: &str) -> Result<(), String> {
@@ -275,25 +264,6 @@ mod tests {
         assert_eq!(arrow_form(&json.to_string(), AUDIT_EVENT_V1), AUDIT_EVENT_V1);
         json["fields"][4]["default"] = Json::from("production");
         assert_ne!(arrow_form(&json.to_string(), AUDIT_EVENT_V1), AUDIT_EVENT_V1);
-    }
-
-    #[test]
-    fn fields_behind_those_of_v1_leave_the_straight_way_open() {
-        let tail = |change: &dyn Fn(&mut Vec<Json>)| {
-            let mut json: Json = serde_json::from_str(AUDIT_EVENT_V1).unwrap();
-            change(json["fields"].as_array_mut().unwrap());
-            let mut schemas = Schemas::builtin().unwrap();
-            schemas.add(WriterId::Confluent(1), &json.to_string()).unwrap();
-            schemas.get(WriterId::Confluent(1)).unwrap().tail.is_some()
-        };
-        let region = || serde_json::json!({"name": "region", "type": "string"});
-        assert!(tail(&|_| ()));
-        assert!(tail(&|fields| fields.push(region())));
-        assert!(tail(&|fields| drop(fields[4].as_object_mut().unwrap().remove("default"))));
-        assert!(!tail(&|fields| fields.insert(0, region())));
-        assert!(!tail(&|fields| drop(fields.remove(4))));
-        assert!(!tail(&|fields| fields.swap(3, 4)));
-        assert!(!tail(&|fields| fields[1]["type"] = Json::from("long")));
     }
 
     #[test]

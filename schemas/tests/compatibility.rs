@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use apache_avro::Schema;
 use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
 use auditstream_schemas::compatibility::incompatibilities;
+use auditstream_schemas::gate::{Carrier, Named, compare_with};
 use auditstream_schemas::{AUDIT_EVENT_V1, SchemaError};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -342,4 +343,73 @@ fn the_verdict_is_apache_avros() {
         }
     }
     assert!(compatible > 50 && not > 50, "{compatible} compatible, {not} not");
+}
+
+/// `DIRECTION PATH RULE` of each problem with custom fields.
+fn custom(old: Json, new: Json) -> Vec<String> {
+    let record =
+        |kind: Json| json!({"type": "record", "name": "R", "fields": [{"name": "f", "type": kind}]}).to_string();
+    let earlier = [Named { name: "old".to_owned(), json: record(old) }];
+    let found = compare_with(&record(new), &earlier, Carrier::Json).unwrap();
+    let problems =
+        found.iter().flat_map(|comparison| comparison.problems.iter().map(move |p| (comparison.direction, p)));
+    problems.map(|(direction, p)| format!("{} {} {}", direction.as_str(), p.path, p.rule.as_str())).collect()
+}
+
+#[test]
+fn custom_fields_are_judged_as_json_too() {
+    const FORM: [&str; 2] = ["backward /fields/f JSON_FORM_MISMATCH", "forward /fields/f JSON_FORM_MISMATCH"];
+    let logical = |base: &str, logical: &str| json!({"type": base, "logicalType": logical});
+    // Either way around: what one reads of the other, it can't in the other direction.
+    for (old, new) in [
+        (json!("bytes"), json!("string")),
+        (json!("long"), logical("long", "timestamp-micros")),
+        (json!("int"), logical("int", "date")),
+        (json!("bytes"), json!({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2})),
+        (json!(["null", "bytes"]), json!(["null", "string"])),
+    ] {
+        let expected: Vec<String> = FORM.iter().map(|line| (*line).to_owned()).collect();
+        let branches = old.is_array();
+        let found = custom(old.clone(), new.clone());
+        if branches {
+            assert!(found.iter().all(|line| line.contains("/fields/f ")) && found.len() == 2, "{old} {new}: {found:?}");
+        } else {
+            assert_eq!(found, expected, "{old} to {new}");
+        }
+    }
+    assert_eq!(custom(json!("string"), logical("string", "uuid")), FORM[..1]);
+    assert_eq!(custom(logical("string", "uuid"), json!("string")), FORM[1..]);
+    // A bare value and one with its branch's name.
+    for (old, new) in
+        [(json!(["null", "string"]), json!(["null", "string", "long"])), (json!("string"), json!(["string", "long"]))]
+    {
+        assert_eq!(custom(old.clone(), new.clone())[0], FORM[0], "{old} to {new}");
+    }
+    assert_eq!(custom(json!(["int", "string"]), json!(["long", "string"]))[0], FORM[0], "a branch of another name");
+    for (old, new) in [
+        (json!("string"), json!(["null", "string"])),
+        (json!("int"), json!("long")),
+        (json!("float"), json!("double")),
+        (json!(["null", "string", "long"]), json!(["long", "null", "string", "boolean"])),
+        (logical("long", "timestamp-micros"), logical("long", "timestamp-micros")),
+    ] {
+        let backward: Vec<_> = custom(old.clone(), new.clone()).into_iter().filter(|p| p.starts_with("back")).collect();
+        assert!(backward.is_empty(), "{old} to {new}: {backward:?}");
+    }
+    let inside = |kind: &str| json!({"type": "array", "items": {"type": "record", "name": "L", "fields": [{"name": "sku", "type": kind}]}});
+    assert_eq!(custom(inside("bytes"), inside("string"))[0], "backward /fields/f/items/sku JSON_FORM_MISMATCH");
+}
+
+#[test]
+fn an_alias_renames_nothing_in_json() {
+    let record = |field: Json| json!({"type": "record", "name": "R", "fields": [field]}).to_string();
+    let old = record(json!({"name": "amount", "type": "long", "default": 0}));
+    let new = record(json!({"name": "total", "type": "long", "default": 0, "aliases": ["amount"]}));
+    let earlier = [Named { name: "old".to_owned(), json: old }];
+    let of = |carrier| compare_with(&new, &earlier, carrier).unwrap().remove(0).problems;
+    assert_eq!(of(Carrier::Avro), []);
+    assert_eq!(
+        of(Carrier::Json).remove(0).to_string(),
+        "/fields/total JSON_KEY_MISMATCH: the writer's JSON has the key amount, and an alias means nothing there"
+    );
 }

@@ -31,6 +31,20 @@ fn writer(field: &str, kind: Json) -> Arc<Schemas> {
     Arc::new(schemas)
 }
 
+/// The same in front of v1's fields.
+fn writer_in_front(field: &str, kind: Json) -> Arc<Schemas> {
+    let mut schema: Json = serde_json::from_str(AUDIT_EVENT_V1).unwrap();
+    schema["fields"].as_array_mut().unwrap().insert(0, json!({"name": field, "type": kind}));
+    let mut schemas = common::schemas();
+    schemas.add(WriterId::Confluent(WRITER), &schema.to_string()).unwrap();
+    Arc::new(schemas)
+}
+
+/// These bytes in the field in front of the typical event.
+fn in_front(bytes: &[u8]) -> Vec<u8> {
+    [&[0][..], &WRITER.to_be_bytes(), bytes, &body(&typical())].concat()
+}
+
 /// The typical event with these bytes in the field behind it.
 fn behind(bytes: &[u8]) -> Vec<u8> {
     [&[0][..], &WRITER.to_be_bytes(), &body(&typical()), bytes].concat()
@@ -63,6 +77,8 @@ fn peaks() -> [u64; 2] {
 
 /// Both decoders refuse the record with this code, and what stands around it lands.
 fn refused(name: &str, schemas: &Arc<Schemas>, bytes: &[u8], code: PoisonCode) {
+    let mut reference = BatchDecoder::reference(Arc::clone(schemas));
+    let theirs = reference.push(bytes, AT).unwrap_err();
     let before = peaks();
     let started = Instant::now();
     let good = record(&typical());
@@ -72,6 +88,7 @@ fn refused(name: &str, schemas: &Arc<Schemas>, bytes: &[u8], code: PoisonCode) {
     decoder.push(&good, AT).unwrap();
     assert_eq!(poison.code, code, "{name}: {poison}");
     assert_eq!(decode(schemas, bytes).unwrap_err(), poison, "{name}");
+    assert_eq!(theirs, poison, "{name}");
     assert!(poison.message.len() < 1024, "{name}: a message of {} bytes", poison.message.len());
     let done = decoder.finish().unwrap();
     assert_eq!((done.len(), done[0].positions.len()), (1, 2), "{name}");
@@ -101,7 +118,8 @@ fn what_is_made_to_hurt_costs_little_and_only_itself() {
     for length in [i64::MAX, i64::MIN, -1, i64::from(i32::MAX), 1 << 31, 1 << 32, 1 << 40, 1 << 24 | 1] {
         refused("length bomb", &v1, &with_length(&zigzag(length)), LengthOutOfRange);
         for (name, kind) in [("bytes", json!("bytes")), ("string", json!("string"))] {
-            refused(name, &writer("extra", kind), &behind(&zigzag(length)), LengthOutOfRange);
+            refused(name, &writer("extra", kind.clone()), &behind(&zigzag(length)), LengthOutOfRange);
+            refused(name, &writer_in_front("extra", kind), &in_front(&zigzag(length)), LengthOutOfRange);
         }
     }
     let lists = [json!({"type": "array", "items": "long"}), json!({"type": "map", "values": "long"})];
@@ -116,6 +134,18 @@ fn what_is_made_to_hurt_costs_little_and_only_itself() {
         refused("negative count without a size", &schemas, &count(-3, &[]), Truncated);
         refused("count without items", &schemas, &count(100, &[]), Truncated);
     }
+    // Two lists of nothing have one allowance, wherever they stand.
+    let mut schema: Json = serde_json::from_str(AUDIT_EVENT_V1).unwrap();
+    let fields = schema["fields"].as_array_mut().unwrap();
+    fields.insert(0, json!({"name": "first", "type": {"type": "array", "items": "null"}}));
+    fields.push(json!({"name": "last", "type": {"type": "array", "items": "null"}}));
+    let mut two = common::schemas();
+    two.add(WriterId::Confluent(WRITER), &schema.to_string()).unwrap();
+    let half = [zigzag(40_000), vec![0]].concat();
+    let both = [&[0][..], &WRITER.to_be_bytes(), &half, &body(&typical()), &half].concat();
+    refused("nothing, in front and behind", &Arc::new(two), &both, LengthOutOfRange);
+    let nulls = writer_in_front("extra", json!({"type": "array", "items": "null"}));
+    refused("nothing, often, in front", &nulls, &in_front(&zigzag(1 << 50)), LengthOutOfRange);
     let nulls = writer("extra", json!({"type": "array", "items": "null"}));
     refused("nothing, often", &nulls, &behind(&zigzag(1 << 50)), LengthOutOfRange);
     refused("nothing, in many blocks", &nulls, &behind(&[0xfe, 0xff, 0x01].repeat(LARGE / 3)), LengthOutOfRange);

@@ -16,7 +16,7 @@ pub enum Source {
     ContentHash,
     /// The record's timestamp.
     ReceivedAt,
-    /// Orders rows of one identity: `u64::MAX` minus the record's timestamp in microseconds, so that the first write wins.
+    /// Orders rows of one identity: `u64::MAX` minus the record's timestamp in milliseconds, so that the first write wins.
     Version,
     /// Topic of the record.
     Topic,

@@ -87,6 +87,15 @@ pub struct Overdue {
     pub held: u64,
 }
 
+/// What becomes of rows that lie in the tables already when the rules change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Existing {
+    /// What is past its time goes soon, wherever it lies.
+    Too,
+    /// They go as parts are merged; merges that began under the old rules are waited for.
+    Left,
+}
+
 impl Store {
     /// The holds that are set, by tenant.
     ///
@@ -126,7 +135,12 @@ impl Store {
         let target = target.borrow(self.database());
         self.ttl_merges(&target, "STOP").await?;
         self.change_hold(id, scope, reason, by, true).await?;
-        self.follow(&target, false).await
+        let cut_short = self.stop_materializing(&target).await?;
+        self.follow(&target, Existing::Left).await?;
+        for table in cut_short {
+            self.execute(&format!("ALTER TABLE {table}{} MATERIALIZE TTL", target.on_cluster())).await?;
+        }
+        Ok(())
     }
 
     /// Takes a hold off: what is past its time goes with the next merges.
@@ -140,7 +154,7 @@ impl Store {
         let target = target.borrow(self.database());
         self.ttl_merges(&target, "STOP").await?;
         self.change_hold(id, &hold.scope, reason, by, false).await?;
-        self.follow(&target, true).await?;
+        self.follow(&target, Existing::Too).await?;
         Ok(hold)
     }
 
@@ -201,7 +215,7 @@ impl Store {
             retention.dead_letter_days
         ))
         .await?;
-        self.follow(&target, true).await
+        self.follow(&target, Existing::Too).await
     }
 
     /// What `retention` means for what is stored: a row for each class.
@@ -225,14 +239,13 @@ impl Store {
         Ok(found)
     }
 
-    /// Gives both tables the TTL of the applied retention and the holds, and lets merges delete again. `existing_too`: rows that are past their time go soon,
-    /// wherever they lie; otherwise merges that began under the old TTL are waited for.
-    async fn follow(&self, target: &Target<'_>, existing_too: bool) -> Result<(), RetentionError> {
+    /// Gives both tables the TTL of the applied retention and the holds, and lets merges delete again.
+    async fn follow(&self, target: &Target<'_>, existing: Existing) -> Result<(), RetentionError> {
         let retention = self.applied_retention().await?.unwrap_or_default();
         let holds = self.held_scopes().await?;
         for (table, ttl) in [("events", retention.ttl(&holds)), ("dead_letters", retention.dead_letter_ttl(&holds))] {
-            self.set_ttl(target, table, ttl.as_deref(), existing_too).await?;
-            if !existing_too {
+            self.set_ttl(target, table, ttl.as_deref(), existing).await?;
+            if existing == Existing::Left {
                 self.wait_for_merges(target, table).await?;
             }
         }
@@ -244,7 +257,7 @@ impl Store {
         target: &Target<'_>,
         table: &str,
         ttl: Option<&str>,
-        existing_too: bool,
+        existing: Existing,
     ) -> Result<(), CallError> {
         let own = own_table(target, table);
         let on_cluster = target.on_cluster();
@@ -268,11 +281,34 @@ impl Store {
             }
         }
         // Parts that nothing would merge again learn of the rules by a mutation in the background.
-        if existing_too {
-            self.execute(&format!("ALTER TABLE {own}{on_cluster} MATERIALIZE TTL")).await
-        } else {
-            Ok(())
+        match existing {
+            Existing::Too => self.execute(&format!("ALTER TABLE {own}{on_cluster} MATERIALIZE TTL")).await,
+            Existing::Left => Ok(()),
         }
+    }
+
+    /// Ends mutations that carry an older TTL through the tables, which stopping TTL merges does not; answers the tables that had one.
+    async fn stop_materializing(&self, target: &Target<'_>) -> Result<Vec<String>, CallError> {
+        let mut had_one = Vec::new();
+        for table in ["events", "dead_letters"] {
+            let own = own_table(target, table);
+            let name = own.split_once('.').map_or(table, |(_, name)| name);
+            let filter = format!(
+                "database = {} AND table = {} AND NOT is_done AND command LIKE '%MATERIALIZE TTL%'",
+                quoted(target.database),
+                quoted(name)
+            );
+            let of = match target.cluster {
+                Some(cluster) => format!("clusterAllReplicas({}, system.mutations)", quoted(cluster)),
+                None => "system.mutations".to_owned(),
+            };
+            let running: u64 = self.fetch_one(&format!("SELECT count() FROM {of} WHERE {filter}")).await?;
+            if running > 0 {
+                self.execute(&format!("KILL MUTATION{} WHERE {filter} SYNC", target.on_cluster())).await?;
+                had_one.push(own);
+            }
+        }
+        Ok(had_one)
     }
 
     async fn ttl_merges(&self, target: &Target<'_>, verb: &str) -> Result<(), CallError> {

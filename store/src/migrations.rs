@@ -22,7 +22,14 @@ pub const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/0002_dead_letter_details.sql"),
     },
     Migration { version: 3, name: "ledger_topic_id", sql: include_str!("../migrations/0003_ledger_topic_id.sql") },
-    Migration { version: 4, name: "retention", sql: include_str!("../migrations/0020_retention.sql") },
+    Migration { version: 4, name: "indexes", sql: include_str!("../migrations/0004_indexes.sql") },
+    Migration { version: 5, name: "views", sql: include_str!("../migrations/0005_views.sql") },
+    Migration {
+        version: 6,
+        name: "dead_letter_actions",
+        sql: include_str!("../migrations/0006_dead_letter_actions.sql"),
+    },
+    Migration { version: 7, name: "retention", sql: include_str!("../migrations/0007_retention.sql") },
 ];
 
 impl Migration {

@@ -47,6 +47,8 @@ pub const GUARDED: &[Guarded] = &[
     Guarded { table: "events", tenant: TenantOf::Column("tenant_id") },
     Guarded { table: "dead_letters", tenant: TenantOf::Key("key") },
     Guarded { table: "ledger", tenant: TenantOf::Nobody },
+    // It names records by their positions: whose they are stands in `dead_letters`.
+    Guarded { table: "dead_letter_actions", tenant: TenantOf::Nobody },
 ];
 
 /// Functions that show a table's sorting keys, marks and projections to whoever may read the table, and heed none of its policies. Their own policies

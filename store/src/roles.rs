@@ -3,7 +3,7 @@
 //! | role | may | may not |
 //! |---|---|---|
 //! | `audit_ingest` | insert into the three tables; read the ledger, positions, and what the figures need | read what events and dead letters hold, change or drop anything, reach out |
-//! | `audit_analyst` | read the tables and views of [`READABLE`], FINAL without asking, within bounds of time, memory and rows | write, change a setting, reach out (url, file, s3, remote, executable, …), see a row that no policy gives them (`policies.rs`) |
+//! | `audit_analyst` | read the tables and views of [`ANALYST_OBJECTS`], FINAL without asking, within bounds of time, memory and rows | write, change a setting, reach out (url, file, s3, remote, executable, …), see a row that no policy gives them (`policies.rs`) |
 //! | `audit_admin` | everything in the database, these roles, analysts and policies | other databases |
 
 use std::fmt::Write as _;
@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use crate::client::{Store, quoted};
 use crate::errors::CallError;
 use crate::ingest::INSERT_SETTINGS;
+use crate::objects::ANALYST_OBJECTS;
 use crate::policies::{self, GUARDED, KEY_READERS, TABLE_FUNCTIONS, Tenants};
 use crate::target::Target;
 
@@ -30,9 +31,6 @@ pub struct Role {
 
 /// Sizes of the tables, for the figures.
 const PARTS: &str = "SELECT(database, table, partition_id, active, rows, bytes_on_disk) ON system.parts";
-
-/// Tables and views that analysts may read.
-pub const READABLE: &[&str] = &["events", "ledger", "dead_letters"];
 
 /// All roles.
 pub const ROLES: &[Role] = &[
@@ -78,7 +76,7 @@ pub const ROLES: &[Role] = &[
     },
     Role {
         name: "audit_analyst",
-        // Those of READABLE. Not the sizes of tables: they tell of all tenants at once.
+        // Those of ANALYST_OBJECTS. Not the sizes of tables: they tell of all tenants at once.
         grants: &[],
         local_grants: &[],
         settings: &[
@@ -87,6 +85,9 @@ pub const ROLES: &[Role] = &[
             // Every event once, without thinking of it; the sorting key holds the partition key, so partitions need not be compared with each other.
             ("final", "1"),
             ("do_not_merge_across_partitions_select_final", "1"),
+            // Copies of an event have one content, so an index that leaves one of them out leaves out all.
+            ("use_skip_indexes_if_final", "1"),
+            ("use_skip_indexes_if_final_exact_mode", "0"),
             ("max_execution_time", "60"),
             ("max_memory_usage", "4000000000"),
             ("max_memory_usage_for_user", "8000000000"),
@@ -167,9 +168,9 @@ impl Role {
             }
         }
         if self.name == "audit_analyst" {
-            let tables = READABLE.iter().flat_map(|table| {
-                let is_table = GUARDED.iter().any(|guarded| guarded.table == *table);
-                if is_table { target.tables(table) } else { vec![format!("{}.{table}", target.database)] }
+            let tables = ANALYST_OBJECTS.iter().flat_map(|object| match object.is_table {
+                true => target.tables(object.name),
+                false => vec![format!("{}.{}", target.database, object.name)],
             });
             all.extend(tables.map(|table| format!("SELECT ON {table}")));
         }

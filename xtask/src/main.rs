@@ -1,14 +1,19 @@
 //! `cargo xtask`: the one door for habits. Each subcommand is a file; this one only opens the door.
 
+mod alerts;
 mod bench;
+mod chart;
 mod child;
+mod compose;
 mod demo;
 mod faults;
 mod fuzz;
+mod go_tools;
 mod others;
 mod progress;
 mod report;
 mod sim;
+mod sim_scaling;
 mod stack;
 mod test;
 mod tidy;
@@ -38,10 +43,18 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Simulate the consumer's core: every order of records, answers, failures, rebalances and crashes, from seeds.
     Sim(sim::Args),
+    /// Simulate how the number of workers follows a burst, with the chart's way of scaling; a table and plots.
+    SimScaling(sim_scaling::Args),
     /// Start, look at and stop a local Kafka and ClickHouse, and a schema registry if you like, without containers.
     Stack(stack::Args),
     /// Build everything and run all tests, on a real Kafka and ClickHouse where they need one.
     Test(test::Args),
+    /// Check alerts, dashboards and the queries that scale: by promtool, and by a real Prometheus that scrapes real workers.
+    TestAlerts(alerts::Args),
+    /// Check the Helm chart: lint, unit tests, a matrix of values against the schemas of Kubernetes, values that must be refused.
+    TestChart(chart::Args),
+    /// Check docker-compose.yml with compose's own parser, and that what it names is there.
+    TestCompose(compose::Args),
     /// Check format, lints, licences, file length and that nothing of this machine stands in the repository.
     Tidy,
 }
@@ -55,8 +68,12 @@ fn main() -> ExitCode {
         Command::Faults(args) => faults::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::SimScaling(args) => sim_scaling::run(&args),
         Command::Stack(args) => stack::run(args),
         Command::Test(args) => test::run(&args),
+        Command::TestAlerts(args) => alerts::run(&args),
+        Command::TestCompose(args) => compose::run(&args),
+        Command::TestChart(args) => chart::run(&args),
         Command::Tidy => tidy::run(),
     });
     match result {

@@ -74,7 +74,7 @@ impl Others {
 }
 
 /// A folder of the cache, filled by `make` unless it is there. Complete when the marker is there.
-fn made(cache: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub(crate) fn made(cache: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let folder = cache.join(name);
     let marker = folder.join("complete");
     if marker.is_file() {
@@ -95,7 +95,7 @@ fn made(cache: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Res
 }
 
 /// A virtual environment with exactly these packages.
-fn venv(folder: &Path, packages: &[&str]) -> Result<()> {
+pub(crate) fn venv(folder: &Path, packages: &[&str]) -> Result<()> {
     succeed("python3 -m venv", command("python3")?.args(["-m", "venv"]).arg(folder))?;
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"];
     succeed("pip install", command(folder.join("bin/python3"))?.args(pip).args(packages))

@@ -8,12 +8,14 @@ use anyhow::{Context as _, bail};
 use auditstream_store::{Analyst, PasswordHash, Secret, Store, Target, Tenants};
 use clap::Subcommand;
 
+use crate::audit::{self, Deed, INSTALLATION};
 use crate::config::Settings;
+use crate::confirm::Consent;
 use crate::{exit, output};
 
 /// Work with analysts: accounts in ClickHouse that read, within bounds, the rows of their tenants and nothing else.
 ///
-/// Needs a user that may make users, roles and row policies (audit_admin). The roles must be there: `auditstream migrate` makes them.
+/// Both `add` and `remove` are audited, as audit.analyst_add and audit.analyst_remove: without that event nothing is done. Needs a user that may make users, roles and row policies (audit_admin). The roles must be there: `auditstream migrate` makes them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -111,14 +113,13 @@ struct ListArgs {
 #[command(after_help = "\
 Examples:
   auditstream analyst remove jo --dry-run
-  auditstream analyst remove jo")]
+  auditstream analyst remove jo --yes")]
 struct RemoveArgs {
     /// The account.
     name: String,
 
-    /// Only say what would be done.
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    consent: Consent,
 
     /// Remove it from every server of this cluster; default: the one that the table of events is on.
     #[arg(long, value_name = "NAME")]
@@ -171,7 +172,8 @@ async fn add(args: &AddArgs, settings: &Settings) -> anyhow::Result<u8> {
     let store = Store::new(&settings.store())?;
     let live = store.cluster_of_events().await?;
     let target = Target { cluster: target.cluster.or(live.as_deref()), ..target };
-    store.add_analyst(&analyst, &target, hash.as_ref()).await?;
+    let work = async || Ok(store.add_analyst(&analyst, &target, hash.as_ref()).await?);
+    audit::around(settings, deed("audit.analyst_add", &args.name, &whose), work).await?;
     output::line(&format!("{} sees {whose}", args.name))?;
     Ok(exit::OK)
 }
@@ -203,17 +205,31 @@ async fn list(args: &ListArgs, settings: &Settings) -> anyhow::Result<u8> {
 async fn remove(args: &RemoveArgs, settings: &Settings) -> anyhow::Result<u8> {
     let store = Store::new(&settings.store())?;
     let target = Target { database: &settings.clickhouse.database, cluster: args.cluster.as_deref() };
-    if args.dry_run {
-        let found = store.analysts().await?.into_iter().find(|there| there.name == args.name);
-        let found = found.with_context(|| format!("there is no analyst {}", args.name))?;
-        output::line(&format!("{} would be removed; it sees {}", args.name, whose(&found.tenants)))?;
+    let found = store.analysts().await?.into_iter().find(|there| there.name == args.name);
+    let whose = whose(&found.with_context(|| format!("{} is no analyst that was made by SQL; nothing was done", args.name))?.tenants);
+    if args.consent.dry_run {
+        output::line(&format!("{} would be removed; it sees {whose}", args.name))?;
         return Ok(exit::OK);
+    }
+    if !args.consent.given(&format!("Remove {}, who sees {whose}?", args.name))? {
+        return Ok(exit::FAILURE);
     }
     let live = store.cluster_of_events().await?;
     let target = Target { cluster: target.cluster.or(live.as_deref()), ..target };
-    store.remove_analyst(&args.name, &target).await?;
+    let work = async || Ok(store.remove_analyst(&args.name, &target).await?);
+    audit::around(settings, deed("audit.analyst_remove", &args.name, &whose), work).await?;
     output::line(&format!("{} is removed", args.name))?;
     Ok(exit::OK)
+}
+
+fn deed(action: &'static str, name: &str, whose: &str) -> Deed {
+    Deed {
+        action,
+        tenant: INSTALLATION.to_owned(),
+        entity_type: "analyst",
+        entity_id: name.to_owned(),
+        details: serde_json::json!({ "sees": whose }),
+    }
 }
 
 fn whose(tenants: &Tenants) -> String {

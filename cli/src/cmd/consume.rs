@@ -6,7 +6,7 @@ use auditstream_store::Store;
 
 use crate::config::Settings;
 use crate::signals::Signals;
-use crate::{exit, log, output};
+use crate::{exit, log, notify, output};
 
 /// Store events: read from Kafka, insert into ClickHouse, commit.
 ///
@@ -27,14 +27,17 @@ pub(crate) struct Args {}
 pub(crate) fn run(_args: &Args, settings: &Settings) -> anyhow::Result<u8> {
     log::init(settings)?;
     let config = settings.worker()?;
+    let probes = config.http_listen;
     let store = Store::new(&settings.store())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(async {
         let signals = Signals::listen().context("no signal handler")?;
         let shutdown = async move {
             let code = signals.first("stopping: what was read is stored and committed first").await;
+            notify::stopping();
             tracing::info!(code, "asked to stop");
         };
+        notify::start(probes);
         anyhow::Ok(auditstream_consumer::run(config, store, shutdown).await)
     })?;
     // A connection that hangs must not hold the process.

@@ -5,8 +5,9 @@ use auditstream_store::{Hold, HoldScope, Store};
 use clap::Subcommand;
 use uuid::Uuid;
 
-use crate::audited::{self, Deed};
+use crate::audit::{self, Deed};
 use crate::config::Settings;
+use crate::confirm::Consent;
 use crate::{exit, output};
 
 /// Legal holds: a tenant's events, those of one kind of entity, or of one entity, stay until the hold is taken off.
@@ -74,9 +75,8 @@ struct RemoveArgs {
     #[arg(long)]
     reason: String,
 
-    /// Only say what would be done.
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<u8> {
@@ -107,9 +107,9 @@ async fn add(args: &AddArgs, store: &Store, settings: &Settings) -> anyhow::Resu
     }
     let id = Uuid::now_v7();
     // A hold must be possible while Kafka is away.
-    store.add_hold(&id.to_string(), &scope, &args.reason, &audited::who()).await?;
+    store.add_hold(&id.to_string(), &scope, &args.reason, &audit::os_user()).await?;
     output::line(&format!("{id} holds {scope}"))?;
-    audited::done(settings, &deed("audit.hold.add", id, &scope, &args.reason)).await?;
+    audit::done(settings, &deed("audit.hold_add", id, &scope, &args.reason)).await?;
     Ok(exit::OK)
 }
 
@@ -141,12 +141,15 @@ async fn remove(args: &RemoveArgs, store: &Store, settings: &Settings) -> anyhow
     let Some(hold) = store.holds().await?.into_iter().find(|hold| hold.id == id) else {
         anyhow::bail!("there is no hold {id}");
     };
-    if args.dry_run {
+    if args.consent.dry_run {
         output::line(&format!("{id} would be taken off; it holds {}", hold.scope))?;
         return Ok(exit::OK);
     }
-    audited::around(settings, deed("audit.hold.remove", args.id, &hold.scope, &args.reason), async {
-        Ok(store.remove_hold(&id, &args.reason, &audited::who()).await?)
+    if !args.consent.given(&format!("Take off {id}? What is past its time then goes for good; it holds {}", hold.scope))? {
+        return Ok(exit::FAILURE);
+    }
+    audit::around(settings, deed("audit.hold_remove", args.id, &hold.scope, &args.reason), async || {
+        Ok(store.remove_hold(&id, &args.reason, &audit::os_user()).await?)
     })
     .await?;
     output::line(&format!("{id} is taken off; it held {}", hold.scope))?;

@@ -4,17 +4,24 @@ mod analyst;
 mod archive;
 mod config;
 mod consume;
+mod consumer;
+mod dlq;
 mod doctor;
 mod hold;
+mod lag;
+mod manual;
 mod migrate;
 mod outbox;
 mod publish;
 mod relay;
 mod retention;
+mod round_trip;
 mod schema;
+mod service;
 mod spill;
 mod stats;
 mod topics;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -54,7 +61,14 @@ enum Command {
     Schema(schema::Args),
     Doctor(doctor::Args),
     Stats(stats::Args),
+    RoundTrip(round_trip::Args),
+    Lag(lag::Args),
+    Dlq(dlq::Args),
+    Consumer(consumer::Args),
+    Service(service::Args),
     Config(config::Args),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
 }
 
 const EXAMPLES: &str = "\
@@ -86,5 +100,12 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Schema(args) => schema::run(&args, load),
         Command::Doctor(args) => doctor::run(&args, &load()?.settings),
         Command::Stats(args) => stats::run(&args, &load()?.settings),
+        Command::RoundTrip(args) => round_trip::run(&args, &load()?.settings),
+        Command::Lag(args) => lag::run(&args, &load()?.settings),
+        Command::Dlq(args) => dlq::run(&args, &load()?.settings),
+        Command::Consumer(args) => consumer::run(&args, &load()?.settings),
+        Command::Service(args) => service::run(&args, cli.config.as_deref(), load),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
     }
 }

@@ -5,7 +5,7 @@ use auditstream_producer::outbox::{self, RelayError};
 
 use crate::config::Settings;
 use crate::signals::Signals;
-use crate::{exit, log, output};
+use crate::{exit, log, notify, output};
 
 /// Move events from a service's outbox to Kafka, in order per entity, at least once.
 ///
@@ -26,14 +26,17 @@ pub(crate) struct Args {}
 
 pub(crate) fn run(_args: &Args, settings: &Settings) -> anyhow::Result<u8> {
     let config = settings.relay()?;
+    let probes = config.http_listen;
     log::init(settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(async {
         let signals = Signals::listen().context("no signal handler")?;
         let shutdown = async move {
             let code = signals.first("stopping: what is under way is settled first").await;
+            notify::stopping();
             tracing::info!(code, "asked to stop");
         };
+        notify::start(probes);
         anyhow::Ok(outbox::run(config, shutdown).await)
     })?;
     // A connection that hangs must not hold the process.

@@ -3,8 +3,9 @@
 use auditstream_store::{Overdue, Retention, Store};
 use clap::Subcommand;
 
-use crate::audited::{self, Deed, INSTALLATION};
+use crate::audit::{self, Deed, INSTALLATION};
 use crate::config::Settings;
+use crate::confirm::Consent;
 use crate::{exit, output};
 
 /// How long events and dead letters are kept: see the section [retention] of the configuration.
@@ -35,11 +36,10 @@ Examples:
 #[command(after_help = "\
 Examples:
   auditstream retention apply --dry-run
-  auditstream retention apply")]
+  auditstream retention apply --yes")]
 struct ApplyArgs {
-    /// Only show what would be deleted.
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<u8> {
@@ -71,9 +71,12 @@ async fn show(store: &Store, settings: &Settings) -> anyhow::Result<u8> {
 async fn apply(args: &ApplyArgs, store: &Store, settings: &Settings) -> anyhow::Result<u8> {
     let retention = &settings.retention;
     table(retention, &store.overdue(retention).await?)?;
-    if args.dry_run {
+    if args.consent.dry_run {
         output::line("nothing was changed")?;
         return Ok(exit::OK);
+    }
+    if !args.consent.given("Apply it? What is past its time goes for good")? {
+        return Ok(exit::FAILURE);
     }
     let deed = Deed {
         action: "audit.retention",
@@ -86,7 +89,7 @@ async fn apply(args: &ApplyArgs, store: &Store, settings: &Settings) -> anyhow::
             "dead_letter_days": retention.dead_letter_days,
         }),
     };
-    audited::around(settings, deed, async { Ok(store.apply_retention(retention, &audited::who()).await?) }).await?;
+    audit::around(settings, deed, async || Ok(store.apply_retention(retention, &audit::os_user()).await?)).await?;
     output::line("applied; what is past its time goes with the next merges")?;
     Ok(exit::OK)
 }

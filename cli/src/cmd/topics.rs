@@ -43,7 +43,7 @@ struct CreateArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     replication_factor: Option<u32>,
 
-    /// Copies that must have a record before it counts as written; default: the broker's. With three copies, 2 is right.
+    /// Copies that must have a record before it counts as written; default: 2 with three copies or more, otherwise the broker's.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     min_insync_replicas: Option<u32>,
 
@@ -60,6 +60,9 @@ pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<u8> {
     let Command::Create(args) = &args.command;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let admin = Admin::connect(settings)?;
+    for warning in warnings(args, admin.brokers()?) {
+        output::complain(&format!("warning: {warning}"));
+    }
     for topic in topics(args, settings) {
         let name = &topic.name;
         match runtime.block_on(admin.create(&topic))? {
@@ -79,6 +82,33 @@ pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
+/// What is asked for, and loses events some day.
+fn warnings(args: &CreateArgs, brokers: usize) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if args.retention_days < 7 {
+        warnings.push(format!(
+            "--retention-days {}: what is not stored by then is gone; 7 days leave a week to mend ClickHouse",
+            args.retention_days
+        ));
+    }
+    let factor = args.replication_factor;
+    if brokers >= 3 && factor.is_some_and(|factor| factor < 3) {
+        warnings.push(format!(
+            "--replication-factor {} on {brokers} brokers: the loss of a disk can lose events; 3 is right",
+            factor.unwrap_or(1)
+        ));
+    }
+    match (args.min_insync_replicas, factor) {
+        (Some(1), Some(factor)) if factor >= 3 => warnings
+            .push("--min-insync-replicas 1: a record counts as written when one broker has it; 2 is right".to_owned()),
+        (Some(least), Some(factor)) if least >= factor && factor > 1 => warnings.push(format!(
+            "--min-insync-replicas {least} of {factor} copies: no event is taken while one broker is away"
+        )),
+        _ => {}
+    }
+    warnings
+}
+
 fn topics(args: &CreateArgs, settings: &Settings) -> [Topic; 2] {
     let topic = |name: &str, days: u32, max_message_bytes: usize| {
         let mut settings = BTreeMap::from([
@@ -87,8 +117,11 @@ fn topics(args: &CreateArgs, settings: &Settings) -> [Topic; 2] {
             ("max.message.bytes", max_message_bytes.to_string()),
             // received_at is the record's timestamp: the producer's, so that it is the same whoever reads it.
             ("message.timestamp.type", "CreateTime".to_owned()),
+            // A replica that lags must not become the leader: what it lacks would be gone though it was acknowledged.
+            ("unclean.leader.election.enable", "false".to_owned()),
         ]);
-        if let Some(replicas) = args.min_insync_replicas {
+        let safe = args.replication_factor.filter(|factor| *factor >= 3).map(|_| 2);
+        if let Some(replicas) = args.min_insync_replicas.or(safe) {
             settings.insert("min.insync.replicas", replicas.to_string());
         }
         Topic {
@@ -107,4 +140,34 @@ fn topics(args: &CreateArgs, settings: &Settings) -> [Topic; 2] {
             KAFKA_MAX_MESSAGE_BYTES + DEAD_LETTER_HEADROOM,
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(days: u32, factor: Option<u32>, least: Option<u32>) -> CreateArgs {
+        CreateArgs {
+            partitions: 6,
+            replication_factor: factor,
+            min_insync_replicas: least,
+            retention_days: days,
+            dead_letter_retention_days: 30,
+        }
+    }
+
+    #[test]
+    fn who_asks_for_less_is_warned() {
+        assert!(warnings(&args(7, None, None), 3).is_empty());
+        assert!(warnings(&args(7, Some(3), None), 3).is_empty());
+        assert!(warnings(&args(7, Some(1), None), 1).is_empty(), "one broker has room for one copy");
+        let said = |days, factor, least, word: &str| {
+            let warnings = warnings(&args(days, factor, least), 3);
+            assert!(warnings.len() == 1 && warnings.iter().all(|warning| warning.contains(word)), "{warnings:?}");
+        };
+        said(6, None, None, "--retention-days 6");
+        said(7, Some(2), None, "--replication-factor 2");
+        said(7, Some(3), Some(1), "--min-insync-replicas 1");
+        said(7, Some(3), Some(3), "--min-insync-replicas 3 of 3");
+    }
 }

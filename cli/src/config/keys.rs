@@ -101,6 +101,7 @@ pub(crate) const KEYS: &[Key] = &[
     number("producer.queue_events", integer(1, 8_388_607), 65_536),
     number("producer.queue_bytes", integer(64 * 1024, 1 << 39), 64 * MIB),
     choice("producer.compression", &["zstd", "lz4", "none"], "zstd"),
+    choice("producer.cloud_events", &["on", "off"], "on"),
     number("producer.linger_ms", integer(0, 900_000), 5),
     number("producer.delivery_timeout_ms", integer(1_000, 24 * HOUR_MS), 120_000),
     unset("producer.spill_folder", Kind::Text { may_be_empty: true }),

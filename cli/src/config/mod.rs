@@ -2,6 +2,7 @@
 //!
 //! `keys` is the table of what exists, `raw` what the user said, `settings` what it means, `show` how it is printed.
 
+mod certificates;
 mod keys;
 mod outbox;
 mod properties;

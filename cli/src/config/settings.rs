@@ -87,6 +87,7 @@ pub(crate) struct Producer {
     pub(crate) queue_events: usize,
     pub(crate) queue_bytes: usize,
     pub(crate) compression: Compression,
+    pub(crate) cloud_events: bool,
     pub(crate) linger: Duration,
     pub(crate) delivery_timeout: Duration,
     /// `None` when no folder is set.
@@ -149,6 +150,7 @@ impl Settings {
                     "none" => Compression::None,
                     _ => Compression::Zstd,
                 },
+                cloud_events: check.text("producer.cloud_events") != "off",
                 linger: check.millis("producer.linger_ms"),
                 delivery_timeout: check.millis("producer.delivery_timeout_ms"),
                 spill: check.path("producer.spill_folder").filter(|folder| !folder.as_os_str().is_empty()).map(
@@ -231,6 +233,7 @@ impl Settings {
             queue_events: self.producer.queue_events,
             queue_bytes: self.producer.queue_bytes,
             compression: self.producer.compression,
+            cloud_events: self.producer.cloud_events,
             linger: self.producer.linger,
             delivery_timeout: self.producer.delivery_timeout,
             spill: self.producer.spill.clone(),
@@ -265,6 +268,7 @@ impl Settings {
             in_flight_bytes: self.consumer.in_flight_bytes,
             drain_deadline: self.consumer.drain_deadline,
             http_listen: self.consumer.http_listen,
+            certificates: self.certificates(),
             telemetry: self.telemetry.clone(),
             schemas: Arc::new(schemas),
             registry: self.registry.as_ref().map(Registry::new).transpose()?,

@@ -10,6 +10,7 @@ use auditstream_producer::redaction::{Action, HmacKey, Redaction};
 use auditstream_producer::{Config, Producer, Stats};
 use auditstream_schemas::{Actor, AuditEvent, EventBuilder};
 use clap::ValueEnum;
+use prometheus_client::registry::Registry;
 use sqlx::QueryBuilder;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -120,6 +121,15 @@ impl Audit {
             }
         };
         Ok(Audit { way, trail })
+    }
+
+    /// The audit trail's own metrics, as Prometheus scrapes them.
+    pub(crate) fn metrics(&self) -> Registry {
+        let mut registry = Registry::default();
+        if let Way::Stream(stream) = &self.way {
+            registry.register_collector(Box::new(stream.producer.metrics()));
+        }
+        registry
     }
 
     /// Whether events are made at all.

@@ -30,12 +30,15 @@ pub mod orders;
 mod sessions;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use auditstream_producer::context::AuditContextLayer;
 use axum::Router;
+use axum::http::{StatusCode, header};
 use axum::routing::{get, post};
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use audit::Audit;
@@ -82,6 +85,8 @@ pub async fn run(
     if audit.is_on() {
         routes = routes.layer(context_layer(&settings, sessions.clone())?);
     }
+    // Behind the layer: nobody audits the scrapes.
+    let routes = routes.merge(metrics(audit.metrics()));
     let app = App { database: database.clone(), audit: audit.clone(), sessions, password: settings.password.into() };
     let service = routes.with_state(app).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service).with_graceful_shutdown(shutdown).await.context("serving failed")?;
@@ -99,6 +104,21 @@ fn context_layer(settings: &Settings, sessions: Sessions) -> anyhow::Result<Audi
     let ranges = settings.trusted_proxies.iter().map(String::as_str);
     let layer = AuditContextLayer::new().trust_proxies(ranges).context("trusted proxies")?;
     Ok(layer.actor(move |parts| sessions.user(&parts.headers).map(|user| audit::actor(&user))))
+}
+
+/// `/metrics` for Prometheus.
+fn metrics(registry: Registry) -> Router<App> {
+    let registry = Arc::new(registry);
+    let render = move || {
+        let mut text = String::new();
+        // Writing to a String can't fail.
+        let rendered = prometheus_client::encoding::text::encode(&mut text, &registry);
+        async move {
+            let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+            rendered.map(|()| (kind, text)).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    };
+    Router::new().route("/metrics", get(render))
 }
 
 /// The layer goes behind these, so that it sees which one was taken.

@@ -111,7 +111,7 @@ fn a_partition_leaves_and_comes_back_row_for_row() {
         "INSERT INTO events (tenant_id, entity_id, occurred_at, received_at) VALUES ('acme', 'late', '2026-03-09', '2026-03-09')",
     );
     let with_late = table(&world.fixture);
-    let dropped = world.archive(&["--month", "2026-03", "--drop"]).success();
+    let dropped = world.archive(&["--month", "2026-03", "--drop", "--yes"]).success();
     assert_eq!((rows(&dropped), dropped.stdout.matches("; dropped").count()), (2_001, partitions), "{dropped:?}");
     assert_eq!(march(&world.fixture).len(), 0);
     assert_eq!(world.folders().len(), partitions + 3, "the first archive stays beside the second");
@@ -134,7 +134,7 @@ fn what_was_tampered_with_is_not_restored_and_what_is_held_is_not_dropped() {
     let before = table(&world.fixture);
     let fixture = &world.fixture;
     fixture.run(fixture.admin_command(&["hold", "add", "--tenant", "globex", "--reason", "case"]), b"").success();
-    let held = world.archive(&["--month", "2026-03", "--drop"]);
+    let held = world.archive(&["--month", "2026-03", "--drop", "--yes"]);
     assert_eq!(held.code(), Some(1), "{held:?}");
     assert!(held.stderr.contains("rows under a legal hold"), "{held:?}");
     assert_eq!(world.folders().len(), 0, "it says so before it writes");

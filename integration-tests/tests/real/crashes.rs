@@ -45,14 +45,6 @@ impl Drop for Frozen<'_> {
     }
 }
 
-fn wait_rows(fixture: &Fixture, more: u64) {
-    let goal = fixture.raw_rows() + more;
-    wait_until("rows to be inserted", PATIENCE, || match fixture.raw_rows() {
-        rows if rows >= goal => Ok(()),
-        rows => Err(format!("{rows} of {goal} rows")),
-    });
-}
-
 #[test]
 fn ten_kills_lose_nothing_and_double_nothing() {
     let seed = std::env::var("AUDITSTREAM_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
@@ -109,7 +101,7 @@ fn sigterm_under_load_leaves_no_duplicate_even_without_final() {
     let load = fixture.load(8_000, Some(500));
     for round in 0..4 {
         wait_reading(&worker, 5_000.0);
-        wait_rows(&fixture, 1);
+        fixture.wait_rows(1, PATIENCE);
         // In the odd rounds the next worker is a member already, in the even ones the group is empty for a while.
         let next = (round % 2 == 1).then(|| {
             let next = fixture.worker();
@@ -152,7 +144,7 @@ fn two_workers_join_and_one_leaves_without_a_duplicate() {
     }
     first.terminate();
     assert_eq!(first.wait(Duration::from_secs(20)), Some(0), "the exit code after SIGTERM");
-    wait_rows(&fixture, 10_000);
+    fixture.wait_rows(10_000, PATIENCE);
     load.finish();
     fixture.wait_landed(PATIENCE);
     let verdict = fixture.verdict();
@@ -181,7 +173,7 @@ fn a_worker_that_froze_past_its_session_does_no_harm() {
             6.0 => Ok(()),
             some => Err(format!("it owns {some} of 6")),
         });
-        wait_rows(&fixture, 5_000);
+        fixture.wait_rows(5_000, PATIENCE);
         frozen.resume();
         report.run();
         let resumed = Instant::now();

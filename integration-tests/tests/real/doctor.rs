@@ -178,12 +178,12 @@ fn a_replica_that_lacks_a_column_is_named_with_the_statement() {
     fixture.run(migrate, b"").success();
     assert_eq!(findings(&fixture, doctor()), (Some(0), vec![]));
 
-    other.run("ALTER TABLE events DROP COLUMN trace_id");
+    other.run("ALTER TABLE events DROP COLUMN http_path");
     let (code, found) = findings(&fixture, doctor());
     assert_eq!((code, found.len()), (Some(1), 1), "{found:?}");
     let (check, what, remedy, ddl) = &found[0];
     assert_eq!(check, "replicas");
-    assert!(what.contains(&address) && what.contains("column trace_id is missing"), "{what}");
+    assert!(what.contains(&address) && what.contains("column http_path is missing"), "{what}");
     assert!(remedy.contains(&address), "{remedy}");
     ddl.iter().for_each(|statement| other.run(statement));
     // A Distributed table says by itself which cluster to look at, by a macro too, and which table has the rows. The other server has no such table
@@ -204,12 +204,12 @@ fn a_replica_that_lacks_a_column_is_named_with_the_statement() {
         known.stdout.contains(&format!("ok    replicas: {address} of cluster pair holds every column")),
         "{known:?}"
     );
-    other.run("ALTER TABLE events_local DROP COLUMN trace_id");
+    other.run("ALTER TABLE events_local DROP COLUMN http_path");
     let (code, found) = findings(&fixture, fixture.admin_command(&["doctor"]));
     assert_eq!((code, found.len()), (Some(1), 1), "{found:?}");
     let (check, what, remedy, ddl) = &found[0];
     assert_eq!(check, "replicas");
-    assert!(what.contains(&local) && what.contains("column trace_id is missing"), "{what}");
+    assert!(what.contains(&local) && what.contains("column http_path is missing"), "{what}");
     assert!(remedy.contains(&address), "{remedy}");
     ddl.iter().for_each(|statement| other.run(statement));
     assert_eq!(findings(&fixture, fixture.admin_command(&["doctor"])), (Some(0), vec![]));

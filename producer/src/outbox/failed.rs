@@ -25,7 +25,30 @@ pub struct FailedRow {
     pub payload_bytes: i64,
 }
 
+/// How many rows an outbox holds that are not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Depth {
+    /// Rows that wait for a relay, those that wait for their time among them.
+    pub waiting: i64,
+    /// Rows that were refused as often as allowed.
+    pub failed: i64,
+}
+
 impl Database {
+    /// How many rows of `table` are not sent.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub async fn depth(&self, table: &Table) -> Result<Depth, DatabaseError> {
+        let count = async |statuses: &str| {
+            let sql = format!("SELECT COUNT(*) FROM {table} WHERE status IN ({statuses})");
+            let rows = self.fetch("can't count the rows", &sql, &[], |row| row.int(0), |_| false).await?;
+            Ok(rows.first().copied().unwrap_or(0))
+        };
+        let waiting = count(&format!("{}, {}", status::PENDING, status::DELAYED)).await?;
+        Ok(Depth { waiting, failed: count(&status::FAILED.to_string()).await? })
+    }
+
     /// Failed rows in the order in which they were recorded, at most `limit`.
     ///
     /// # Errors

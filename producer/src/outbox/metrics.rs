@@ -82,3 +82,19 @@ impl Metrics {
         Ok(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says so by failing")]
+    use super::Metrics;
+
+    mod metric_names {
+        include!("../../../helm/auditstream/ci/metric_names.rs");
+    }
+
+    #[test]
+    fn alerts_and_dashboards_ask_for_what_is_there() {
+        let text = Metrics::new().render().unwrap();
+        assert_eq!(metric_names::missing("auditstream_relay_", &text), [""; 0], "{text}");
+    }
+}

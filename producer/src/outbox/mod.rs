@@ -59,7 +59,7 @@ mod wakes;
 pub use config::{RelayConfig, Sent};
 pub use database::{Database, DatabaseError, Dialect};
 pub use ddl::{Table, TableNameError, ddl};
-pub use failed::FailedRow;
+pub use failed::{Depth, FailedRow};
 pub use record::{InTransaction, Outbox, OutboxOptions, RecordError};
 #[cfg(feature = "relay")]
 pub use relay::{RelayError, Summary, run};

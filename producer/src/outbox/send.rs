@@ -8,7 +8,7 @@ use std::error::Error;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 use tokio::sync::mpsc;
 
@@ -17,7 +17,7 @@ use super::rows::Row;
 use crate::config::Config;
 use crate::delivery::is_refusal;
 use crate::error::ProducerError;
-use crate::headers::CE_TYPE;
+use crate::headers::{CloudEvent, headers};
 use crate::oauth::{self, TokenFile};
 
 /// What became of one row.
@@ -84,6 +84,7 @@ pub(crate) struct Sender {
     client_config: ClientConfig,
     tokens: Option<TokenFile>,
     topic: String,
+    cloud_events: bool,
 }
 
 impl Sender {
@@ -93,7 +94,8 @@ impl Sender {
         client_config.set("delivery.timeout.ms", "0");
         let tokens = config.oauth_token_file.clone().map(TokenFile::new);
         let (client, outcomes) = Self::client(&client_config, tokens.clone())?;
-        Ok(Self { client, outcomes, client_config, tokens, topic: config.topic.clone() })
+        let (topic, cloud_events) = (config.topic.clone(), config.cloud_events);
+        Ok(Self { client, outcomes, client_config, tokens, topic, cloud_events })
     }
 
     #[expect(clippy::type_complexity, reason = "a client and the end of its channel")]
@@ -153,21 +155,13 @@ impl Sender {
         if let Err(poison) = auditstream_schemas::split(&row.payload) {
             return Some(Outcome::Refused(format!("the payload is no framed event: {poison}")));
         }
-        let text = |key, value| Header { key, value: Some(value) };
-        let mut headers = OwnedHeaders::new_with_capacity(7)
-            .insert(text("ce_specversion", "1.0"))
-            .insert(text("ce_id", row.id.as_str()))
-            .insert(text("ce_type", CE_TYPE))
-            .insert(text("ce_source", row.source.as_str()))
-            .insert(text("ce_time", row.time.as_str()))
-            .insert(text("content-type", "application/avro"));
-        if let Some(traceparent) = &row.traceparent {
-            headers = headers.insert(text("traceparent", traceparent.as_str()));
+        let cloud_event = CloudEvent { id: &row.id, source: &row.source, time: &row.time };
+        let headers = headers(self.cloud_events.then_some(&cloud_event), row.traceparent.as_deref());
+        let mut record =
+            BaseRecord::with_opaque_to(&self.topic, index).key(row.key.as_str()).payload(row.payload.as_slice());
+        if let Some(headers) = headers {
+            record = record.headers(headers);
         }
-        let record = BaseRecord::with_opaque_to(&self.topic, index)
-            .key(row.key.as_str())
-            .payload(row.payload.as_slice())
-            .headers(headers);
         self.client.send(record).err().map(|(error, _)| Outcome::of(&error))
     }
 

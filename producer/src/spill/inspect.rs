@@ -39,8 +39,11 @@ pub fn inspect(folder: &Path) -> Result<Inspection, SpillError> {
         let mut whole = 0;
         for record in chunk.entries() {
             whole += 1;
-            seen.first.get_or_insert_with(|| record.time.clone());
-            seen.last = Some(record.time);
+            // Empty where the record has no CloudEvents headers and came back from librdkafka.
+            if !record.time.is_empty() {
+                seen.first.get_or_insert_with(|| record.time.clone());
+                seen.last = Some(record.time);
+            }
         }
         seen.events += whole;
         seen.bytes += chunk.body.len() as u64;

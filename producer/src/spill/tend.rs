@@ -14,7 +14,7 @@ use super::state::{Draining, Gathered};
 use super::{Drain, Spill, SpillConfig, SpillError};
 use crate::delivery::{InFlight, Outcome, Returned};
 use crate::error::{DeliveryFailure, FailReason, chain};
-use crate::headers::stored_headers;
+use crate::headers::{CloudEvent, headers, id_buffer, id_text};
 use crate::sender::{Encoded, Sender};
 
 /// Most bytes of one transaction.
@@ -263,12 +263,18 @@ impl Sender {
     fn send_record(&mut self, record: &Record, state: &Arc<Drain>) {
         let in_flight = Box::new(InFlight::drained(record.id, Arc::clone(state)));
         state.sent();
-        let headers = stored_headers(&record.id, &record.source, &record.time, record.traceparent.as_deref());
+        let mut buffer = id_buffer();
+        let cloud_event =
+            CloudEvent { id: id_text(&record.id, &mut buffer), source: &record.source, time: &record.time };
+        // Who recorded it may have had no use for them; then they are not known.
+        let is_wanted = self.cloud_events && !record.source.is_empty();
+        let headers = headers(is_wanted.then_some(&cloud_event), record.traceparent.as_deref());
         let topic = std::mem::take(&mut self.topic);
-        let message = BaseRecord::with_opaque_to(&topic, in_flight)
-            .key(record.key.as_bytes())
-            .payload(record.payload.as_slice())
-            .headers(headers);
+        let mut message =
+            BaseRecord::with_opaque_to(&topic, in_flight).key(record.key.as_bytes()).payload(record.payload.as_slice());
+        if let Some(headers) = headers {
+            message = message.headers(headers);
+        }
         if let Err((error, back)) = self.client.send(message) {
             back.delivery_opaque.undelivered(&error, &self.shared);
         }

@@ -54,9 +54,11 @@ use std::collections::HashMap;
 use std::fmt;
 
 use apache_avro::Schema;
-use apache_avro::schema::{Name, ResolvedSchema, UuidSchema};
+use apache_avro::schema::{Name, ResolvedSchema};
 use apache_avro::types::Value;
 use serde::Serialize;
+
+use crate::json_form::branch_name;
 
 /// The reserved key.
 pub const SCHEMA_KEY: &str = "$schema";
@@ -205,19 +207,6 @@ fn supported(schema: &Schema, field: &str) -> Result<(), CustomSchemaError> {
             )
         }),
         _ => Ok(()),
-    }
-}
-
-/// What a union's branch is called: the type's name, logical types left out, as in Avro's own JSON.
-fn branch_name(schema: &Schema) -> String {
-    match schema {
-        Schema::Ref { name } => return name.fullname(None),
-        Schema::Uuid(UuidSchema::Fixed(fixed)) => return fixed.name.fullname(None),
-        _ => {}
-    }
-    match schema.name() {
-        Some(name) => name.fullname(None),
-        None => crate::compatibility::kind_name(schema),
     }
 }
 

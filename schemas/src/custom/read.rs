@@ -150,8 +150,10 @@ fn scalar(schema: &Schema, text: &str) -> Option<Value> {
     Some(match schema {
         Schema::String => Value::String(text),
         Schema::Enum(of) => {
-            let at = of.symbols.iter().position(|symbol| *symbol == text)?;
-            Value::Enum(index(at), text)
+            // A symbol that a later version has added is the default, as in Avro.
+            let number = |wanted: &String| of.symbols.iter().position(|symbol| symbol == wanted);
+            let symbol = if number(&text).is_some() { text } else { of.default.clone()? };
+            Value::Enum(index(number(&symbol)?), symbol)
         }
         Schema::Bytes => Value::Bytes(STANDARD.decode(text).ok()?),
         Schema::Fixed(of) => {

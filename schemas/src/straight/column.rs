@@ -1,7 +1,7 @@
 //! Columns that grow by a value a row.
 
 use std::mem;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
 use arrow_array::types::Int32Type;
@@ -83,6 +83,12 @@ impl Offsets {
         self.0.last().map_or(0, |&end| usize::try_from(end).unwrap_or(0))
     }
 
+    /// What belongs to a value; nothing when there is no such value.
+    pub(super) fn range(&self, value: usize) -> Range<usize> {
+        let at = |index: usize| self.0.get(index).map_or(0, |&at| usize::try_from(at).unwrap_or(0));
+        at(value)..at(value + 1)
+    }
+
     /// One more value, which ends at `end`.
     #[inline(always)]
     pub(super) fn push(&mut self, end: usize) -> Option<()> {
@@ -138,6 +144,17 @@ impl Texts {
         self.push(input.nullable()?)
     }
 
+    /// A text that does not come from the record.
+    pub(super) fn put(&mut self, text: &[u8]) -> Option<()> {
+        self.bytes.extend_from_slice(text);
+        self.offsets.push(self.bytes.len())
+    }
+
+    /// A value; empty when there is no such value.
+    pub(super) fn value(&self, number: usize) -> &[u8] {
+        self.bytes.get(self.offsets.range(number)).unwrap_or_default()
+    }
+
     #[inline(always)]
     pub(super) fn push(&mut self, text: Text<'_>) -> Option<()> {
         match text.piece {
@@ -189,6 +206,16 @@ impl Symbols {
         }
         self.keys.push(key);
         Some(())
+    }
+
+    /// A symbol by its number, which is below that of the names.
+    pub(super) fn put(&mut self, key: i32) {
+        self.keys.push(key);
+    }
+
+    /// The number of a row's symbol.
+    pub(super) fn key(&self, row: usize) -> i32 {
+        self.keys.get(row).copied().unwrap_or(0)
     }
 
     /// Moves the values of `from` behind its own.

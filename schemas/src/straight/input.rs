@@ -1,5 +1,7 @@
 //! A body as it is read: numbers and texts, checked.
 
+use crate::guard::{Guard, ZERO_SIZE_ITEMS};
+
 /// Short values are copied in one piece of this size, the rest of which is overwritten by what comes next: most fields are short, and a call to copy
 /// so few bytes costs more than the bytes.
 pub(super) const PIECE: usize = 16;
@@ -36,11 +38,13 @@ pub(super) struct Input<'a> {
     rest: &'a [u8],
     /// Optional texts that are there but empty, in front of which so many bytes were left: null in the canonical body.
     empties: Vec<usize>,
+    /// Items without bytes that may still come.
+    zero_size_items: u64,
 }
 
 impl<'a> Input<'a> {
     pub(super) fn new(body: &'a [u8]) -> Self {
-        Self { rest: body, empties: Vec::new() }
+        Self { rest: body, empties: Vec::new(), zero_size_items: ZERO_SIZE_ITEMS }
     }
 
     pub(super) fn left(&self) -> usize {
@@ -51,8 +55,16 @@ impl<'a> Input<'a> {
         &self.empties
     }
 
-    pub(super) fn rest(&self) -> &'a [u8] {
-        self.rest
+    /// Passes over what a guard takes, inside of so many levels.
+    pub(super) fn skip(&mut self, guard: &Guard, depth: u32) -> Option<()> {
+        self.rest = guard.skip(self.rest, depth, &mut self.zero_size_items)?;
+        Some(())
+    }
+
+    /// One byte, which must be this one.
+    #[inline(always)]
+    pub(super) fn branch(&mut self, branch: u8) -> Option<()> {
+        if self.byte()? == branch { Some(()) } else { None }
     }
 
     #[inline(always)]
@@ -112,6 +124,15 @@ impl<'a> Input<'a> {
                 }
                 Some(text)
             }
+            _ => None,
+        }
+    }
+
+    /// A union of string and null; null is the empty text.
+    pub(super) fn null_last(&mut self) -> Option<Text<'a>> {
+        match self.byte()? {
+            0 => self.text(),
+            2 => Some(Text::EMPTY),
             _ => None,
         }
     }

@@ -1,19 +1,35 @@
 //! The straight way and the long way make the same rows.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use apache_avro::Schema;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array as _, StringArray};
+use arrow_array::{ArrayRef, ListArray, StructArray};
+use arrow_schema::DataType;
 use proptest::prelude::*;
+use serde_json::{Value as Json, json};
 
+use super::steps::{Piece, Step};
 use super::*;
 use crate::batch::new_decoder;
 use crate::columns::conform;
 use crate::event::{Actor, AuditEvent};
 use crate::{AUDIT_EVENT_V1, Framing, Schemas, V1_FINGERPRINT, WriterId, content_hash, encode};
 
-/// The current schema has nothing behind its last field.
-static NOTHING: LazyLock<Guard> = LazyLock::new(|| Guard { root: Box::default(), named: Vec::new() });
+static BUILTIN: LazyLock<Schemas> = LazyLock::new(|| Schemas::builtin().unwrap());
+static PLAN: LazyLock<Plan> = LazyLock::new(|| plan(AUDIT_EVENT_V1, AUDIT_EVENT_V1).unwrap());
+
+fn plan(writer: &str, reader: &str) -> Option<Plan> {
+    Plan::compile(&Schema::parse_str(writer).unwrap(), &Schema::parse_str(reader).unwrap())
+}
+
+/// The plan for v1, changed, read as v1.
+fn plan_of(change: impl FnOnce(&mut Vec<Json>)) -> Option<Plan> {
+    let mut json: Json = serde_json::from_str(AUDIT_EVENT_V1).unwrap();
+    change(json["fields"].as_array_mut().unwrap());
+    plan(&json.to_string(), AUDIT_EVENT_V1)
+}
 
 fn body(number: usize, text: &str) -> Vec<u8> {
     let mut event = AuditEvent::builder("tenant", "service", "order.update", "order", format!("o-{number}"))
@@ -81,8 +97,8 @@ proptest! {
                 _ => body.insert(at, byte),
             }
         }
-        let mut lane = StraightLane::new();
-        let accepted: Vec<Vec<u8>> = bodies.iter().filter(|body| lane.push(body, &NOTHING).is_some()).cloned().collect();
+        let mut lane = StraightLane::new(BUILTIN.arrow_schema());
+        let accepted: Vec<Vec<u8>> = bodies.iter().filter(|body| lane.push(body, &PLAN).is_some()).cloned().collect();
         for body in &bodies {
             let is_good = guard.check(body).is_ok();
             prop_assert!(is_good || !accepted.contains(body), "the guard refuses what went straight");
@@ -96,9 +112,62 @@ proptest! {
 fn every_event_of_our_own_goes_straight() {
     let schemas = Schemas::builtin().unwrap();
     let bodies: Vec<_> = (0..200).map(|number| body(number, "ü")).collect();
-    let mut lane = StraightLane::new();
+    let mut lane = StraightLane::new(BUILTIN.arrow_schema());
     for _ in 0..2 {
-        assert!(bodies.iter().all(|body| lane.push(body, &NOTHING).is_some()));
+        assert!(bodies.iter().all(|body| lane.push(body, &PLAN).is_some()));
         assert_eq!(taken(&mut lane, &schemas), long_way(&schemas, &bodies));
     }
+}
+
+/// The steps between marks, and how many pieces the canonical body has.
+fn shape(plan: &Plan) -> (Vec<&'static str>, usize) {
+    let name = |step: &Step| match step {
+        Step::Content => Some("content"),
+        Step::Skip { .. } => Some("skip"),
+        Step::Mark(_) => None,
+        _ => Some("one"),
+    };
+    (plan.steps.iter().filter_map(name).collect(), plan.pieces.len())
+}
+
+#[test]
+fn what_stands_as_in_v1_is_read_and_hashed_in_one_piece() {
+    let region = || json!({"name": "region", "type": "string"});
+    let producer = ["one"; 3];
+    let plan = plan_of(|_| ()).unwrap();
+    assert_eq!(shape(&plan), ([&["content"][..], &producer].concat(), 1));
+    let plan = plan_of(|fields| fields.push(region())).unwrap();
+    assert_eq!(shape(&plan), ([&["content"][..], &producer, &["skip"]].concat(), 1));
+    let plan = plan_of(|fields| fields.insert(0, region())).unwrap();
+    assert_eq!(shape(&plan), ([&["skip", "content"][..], &producer].concat(), 1));
+    let plan = plan_of(|fields| fields.insert(8, region())).unwrap();
+    assert_eq!((plan.pieces.len(), plan.marks), (2, 4));
+    let plan = plan_of(|fields| drop(fields.remove(4))).unwrap();
+    assert!(matches!(&*plan.pieces, [Piece::Body { .. }, Piece::Fixed(_), Piece::Body { .. }]));
+}
+
+#[test]
+fn what_is_rare_or_has_two_meanings_goes_the_long_way() {
+    let alias = |names: &[&str]| {
+        let mut json: Json = serde_json::from_str(AUDIT_EVENT_V1).unwrap();
+        json["fields"][9]["aliases"] = json!(names);
+        json.to_string()
+    };
+    assert!(plan(AUDIT_EVENT_V1, &alias(&["label"])).is_some());
+    let mut two: Json = serde_json::from_str(AUDIT_EVENT_V1).unwrap();
+    two["fields"].as_array_mut().unwrap().push(json!({"name": "label", "type": ["null", "string"]}));
+    assert!(plan(&two.to_string(), &alias(&["label"])).is_none(), "two fields for one");
+    let typed = |name: &str, kind: Json| {
+        plan_of(|fields| {
+            let field = fields.iter_mut().find(|field| field["name"] == name).unwrap().as_object_mut().unwrap();
+            field.insert("type".to_owned(), kind);
+            field.remove("default");
+        })
+    };
+    assert!(typed("ip", json!(["string", "null"])).is_some());
+    assert!(typed("ip", json!(["null", "string", "bytes"])).is_none());
+    assert!(typed("service", json!(["null", "string"])).is_some());
+    assert!(typed("service", json!(["string"])).is_none());
+    assert!(typed("details", json!({"type": "string", "logicalType": "uuid"})).is_none());
+    assert!(typed("occurred_at", json!({"type": "long", "logicalType": "timestamp-millis"})).is_none());
 }

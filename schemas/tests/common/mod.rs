@@ -11,9 +11,14 @@ pub mod rows;
 pub mod spoil;
 
 #[allow(unused_imports)]
-pub use rows::{event_at, value};
+pub use rows::{event_at, rows, value};
 
 pub const AT: Position = Position { partition: 3, offset: 42, timestamp_ms: 1_700_000_000_000 };
+
+/// At an offset.
+pub const fn at(offset: i64) -> Position {
+    Position { offset, ..AT }
+}
 
 /// An event with only what it must have, the same on every call.
 pub fn minimal() -> AuditEvent {

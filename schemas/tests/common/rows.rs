@@ -81,6 +81,37 @@ fn parsed<T: FromStr<Err = UnknownSymbol>>(column: &ArrayRef, row: usize) -> T {
     keys.values().as_string::<i32>().value(keys.keys().value(row) as usize).parse().unwrap()
 }
 
+/// One row of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub offset: i64,
+    pub event: AuditEvent,
+    pub hash: Vec<u8>,
+    /// The texts that a later reader schema has behind v1's fields; absent is empty.
+    pub later: Vec<String>,
+}
+
+/// Columns of v1.
+const V1_COLUMNS: usize = 25;
+
+/// All rows in the order of their offsets. Each hash is that of its row, and each batch is of the reader schema.
+pub fn rows(schemas: &Schemas, done: &[Decoded]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for Decoded { batch, positions, content_hashes } in done {
+        assert_eq!(&batch.schema(), schemas.arrow_schema());
+        assert_eq!(batch.num_rows(), positions.len());
+        assert_eq!(&content_hash(batch).unwrap(), content_hashes);
+        rows.extend(positions.iter().enumerate().map(|(row, at)| Row {
+            offset: at.offset,
+            event: event_at(batch, row),
+            hash: content_hashes.value(row).to_vec(),
+            later: batch.columns()[V1_COLUMNS..].iter().map(|c| some(c, row).unwrap_or_default()).collect(),
+        }));
+    }
+    rows.sort_by_key(|row| row.offset);
+    rows
+}
+
 /// A row of a decoded batch as an event.
 pub fn event_at(batch: &RecordBatch, row: usize) -> AuditEvent {
     let c = |name: &str| batch.column_by_name(name).unwrap();

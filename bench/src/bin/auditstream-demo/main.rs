@@ -6,6 +6,7 @@ mod history;
 mod orders;
 mod poison;
 mod producer;
+mod queries;
 mod questions;
 mod run;
 mod screen;
@@ -46,6 +47,8 @@ enum Command {
     Orders(orders::Args),
     /// Measure the producer library (`cargo xtask bench producer`).
     Producer(producer::Args),
+    /// Measure analysts' questions (`cargo xtask bench queries`).
+    Queries(queries::Args),
 }
 
 /// What every part needs.
@@ -134,6 +137,10 @@ async fn work(command: Command) -> Result<ExitCode> {
         Command::Bench(args) => Box::pin(throughput::bench(&args, &screen)).await.map(|()| ExitCode::SUCCESS),
         Command::Producer(args) => {
             let done = tokio::task::spawn_blocking(move || producer::run(&args)).await;
+            done.context("a thread ended badly")?.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Queries(args) => {
+            let done = tokio::task::spawn_blocking(move || queries::run(&args)).await;
             done.context("a thread ended badly")?.map(|()| ExitCode::SUCCESS)
         }
     }

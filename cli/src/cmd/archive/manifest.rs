@@ -62,7 +62,7 @@ impl Manifest {
             hash: "0".to_owned(),
             files: Vec::new(),
             archived_at: auditstream_schemas::Timestamp::now().to_string(),
-            archived_by: crate::audited::who(),
+            archived_by: crate::audit::os_user(),
             written_by: concat!("auditstream ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

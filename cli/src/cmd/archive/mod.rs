@@ -12,8 +12,9 @@ use auditstream_store::{ArchivedColumn, Fingerprint, PIECE_ROWS, PartitionOnDisk
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::audited::{self, Deed, INSTALLATION};
+use crate::audit::{self, Deed, INSTALLATION};
 use crate::config::Settings;
+use crate::confirm::Consent;
 use crate::{exit, output};
 
 use manifest::{ArchivedFile, Manifest, digits, sha256};
@@ -36,9 +37,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     which: Which,
 
-    /// Only say which partitions it would be.
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    consent: Consent,
 
     /// Then drop each partition, if it still holds exactly what is archived and no legal hold keeps any of it.
     #[arg(long)]
@@ -120,10 +120,16 @@ async fn archive(args: &Args, store: &Store, settings: &Settings) -> anyhow::Res
     }
     let partitions: Vec<_> = store.partitions().await?.into_iter().filter(|it| args.which.has(&it.id)).collect();
     ensure!(!partitions.is_empty(), "no partition of the table of events is meant");
+    if args.drop && !args.consent.dry_run {
+        let each: Vec<_> = partitions.iter().map(|it| it.id.as_str()).collect();
+        if !args.consent.given(&format!("Drop {} from the table, once archived?", each.join(", ")))? {
+            return Ok(exit::FAILURE);
+        }
+    }
     let holds: Vec<_> = store.holds().await?.into_iter().map(|hold| hold.scope).collect();
     for PartitionOnDisk { id, rows, bytes } in &partitions {
         let held = store.held_in_partition(id, &holds).await?;
-        if args.dry_run {
+        if args.consent.dry_run {
             let (rows, mib) = (output::grouped(*rows), output::grouped(bytes.div_ceil(1 << 20)));
             let keeps = if args.drop && held > 0 { ", under a legal hold: it would not be dropped" } else { "" };
             output::line(&format!("{id:<10} {rows:>14} rows {mib:>9} MiB{keeps}"))?;
@@ -139,7 +145,7 @@ async fn archive(args: &Args, store: &Store, settings: &Settings) -> anyhow::Res
         let done = partition(args, store, settings, to, id).await.with_context(|| format!("partition {id}"))?;
         output::line(&done)?;
     }
-    if args.dry_run {
+    if args.consent.dry_run {
         output::line("nothing was written")?;
     }
     Ok(exit::OK)
@@ -173,18 +179,18 @@ async fn partition(args: &Args, store: &Store, settings: &Settings, to: &Path, i
         }
         format!("{id}: {rows} rows were archived before, in {}", folder.display())
     } else {
-        let work = async {
+        let work = async || {
             let staging = store.make_staging(&format!("archive_staging_{}", Uuid::now_v7().simple()), &columns).await?;
             let written = write(args, store, &staging, &folder, empty, &now).await;
             store.drop_staging(staging).await?;
             written
         };
-        audited::around(settings, deed("audit.archive"), work).await?;
+        audit::around(settings, deed("audit.archive"), work).await?;
         format!("{id}: {rows} rows archived and verified, in {}", folder.display())
     };
     if args.drop {
         let aside = format!("archive_aside_{id}_{}", Uuid::now_v7().simple());
-        let work = async {
+        let work = async || {
             // A hold may have been set while the files were written.
             let holds: Vec<_> = store.holds().await?.into_iter().map(|hold| hold.scope).collect();
             ensure!(
@@ -199,7 +205,7 @@ async fn partition(args: &Args, store: &Store, settings: &Settings, to: &Path, i
                 ),
             }
         };
-        audited::around(settings, deed("audit.archive.drop"), work).await?;
+        audit::around(settings, deed("audit.archive_drop"), work).await?;
         done.push_str("; dropped");
     }
     Ok(done)

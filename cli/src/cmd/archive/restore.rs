@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::chunks;
 use super::manifest::{ArchivedFile, Manifest};
-use crate::audited::{self, Deed, INSTALLATION};
+use crate::audit::{self, Deed, INSTALLATION};
 use crate::config::Settings;
 use crate::{exit, output};
 
@@ -52,7 +52,7 @@ async fn restore(args: &Args, store: &Store, settings: &Settings, folder: &Path)
         file.read(folder)?;
     }
     let staging_name = format!("archive_staging_{}", Uuid::now_v7().simple());
-    let work = async {
+    let work = async || {
         let staging = store.make_staging(&staging_name, &manifest.columns()).await?;
         let result = files(args.dry_run, store, &staging, folder, &manifest).await;
         store.drop_staging(staging).await?;
@@ -60,7 +60,7 @@ async fn restore(args: &Args, store: &Store, settings: &Settings, folder: &Path)
     };
     let (id, rows) = (&manifest.partition, output::grouped(manifest.rows));
     if args.dry_run {
-        let missing = work.await?;
+        let missing = work().await?;
         return Ok(format!("{id}: {rows} rows are whole, {} of them missing in the table", output::grouped(missing)));
     }
     let deed = Deed {
@@ -72,7 +72,7 @@ async fn restore(args: &Args, store: &Store, settings: &Settings, folder: &Path)
             "rows": manifest.rows, "hash": manifest.hash, "folder": folder.display().to_string()
         }),
     };
-    let restored = audited::around(settings, deed, work).await?;
+    let restored = audit::around(settings, deed, work).await?;
     Ok(format!("{id}: {} of {rows} rows restored, the others were there", output::grouped(restored)))
 }
 

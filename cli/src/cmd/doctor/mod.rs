@@ -4,21 +4,25 @@
 //! says so as a finding of its own; the others go on.
 
 mod clickhouse;
+mod host;
 mod kafka;
 mod registry;
+mod server;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 
 use auditstream_store::Store;
 use serde_json::{Value as Json, json};
 
+use crate::admin::Admin;
 use crate::config::Settings;
 use crate::{exit, output};
 
 /// Look at ClickHouse, Kafka and the schema registry as a worker would, and say what is wrong and what mends it.
 ///
-/// Changes nothing. Compares the tables with what this version writes, on every replica when the tables are on a cluster,
+/// Changes nothing, but for a file that it writes into the spill's folder and removes. Compares the tables with what this version writes, on every replica when the tables are on a cluster,
 /// and prints the statements that are missing. Looks with the user of the configuration: what that user may not see is said.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -44,6 +48,9 @@ struct Context<'a> {
     settings: &'a Settings,
     store: Store,
     cluster: Option<&'a str>,
+    admin: anyhow::Result<Admin>,
+    /// Topics that the first look at Kafka has found; empty when no broker answers.
+    topics: RefCell<Vec<kafka::Found>>,
 }
 
 /// How bad a finding is.
@@ -107,12 +114,27 @@ const CHECKS: &[Check] = &[
     Check { name: "migrations", look: |context| Box::pin(clickhouse::migrations(context)) },
     Check { name: "tables", look: |context| Box::pin(clickhouse::tables(context)) },
     Check { name: "replicas", look: |context| Box::pin(clickhouse::replicas(context)) },
+    Check { name: "server", look: |context| Box::pin(server::state(context)) },
+    Check { name: "settings", look: |context| Box::pin(server::settings(context)) },
+    Check { name: "engines", look: |context| Box::pin(server::engines(context)) },
+    Check { name: "ledger", look: |context| Box::pin(server::ledger(context)) },
     Check { name: "kafka", look: |context| Box::pin(kafka::topics(context)) },
+    Check { name: "topics", look: |context| Box::pin(kafka::settings(context)) },
+    Check { name: "group", look: |context| Box::pin(kafka::group(context)) },
     Check { name: "registry", look: |context| Box::pin(registry::answers(context)) },
+    Check { name: "config", look: |context| Box::pin(host::config(context)) },
+    Check { name: "spill", look: |context| Box::pin(host::spill(context)) },
+    Check { name: "outbox", look: |context| Box::pin(host::outbox(context)) },
 ];
 
 pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<u8> {
-    let context = Context { settings, store: Store::new(&settings.store())?, cluster: args.cluster.as_deref() };
+    let context = Context {
+        settings,
+        store: Store::new(&settings.store())?,
+        cluster: args.cluster.as_deref(),
+        admin: Admin::connect(settings),
+        topics: RefCell::default(),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut findings: Vec<(&str, Finding)> = Vec::new();
     for check in CHECKS {
@@ -128,6 +150,17 @@ pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<u8> {
     Ok(if wrong == 0 { exit::OK } else { exit::FAILURE })
 }
 
+/// The level, five wide, in its colour where there are colours.
+fn shown(level: Level, has_colour: bool) -> String {
+    let text = format!("{:<5}", level.as_str());
+    match (has_colour, level) {
+        (false, _) => text,
+        (true, Level::Fine) => format!("\x1b[32m{text}\x1b[0m"),
+        (true, Level::Note) => format!("\x1b[33m{text}\x1b[0m"),
+        (true, Level::Wrong) => format!("\x1b[31m{text}\x1b[0m"),
+    }
+}
+
 fn to_json(findings: &[(&str, Finding)], wrong: usize) -> Json {
     let one = |(check, finding): &(&str, Finding)| {
         let Finding { level, found, remedy, ddl } = finding;
@@ -138,7 +171,7 @@ fn to_json(findings: &[(&str, Finding)], wrong: usize) -> Json {
 
 fn print(findings: &[(&str, Finding)], wrong: usize) -> anyhow::Result<()> {
     for (check, Finding { level, found, remedy, ddl }) in findings {
-        output::line(&format!("{:<5} {check}: {found}", level.as_str()))?;
+        output::line(&format!("{} {check}: {found}", shown(*level, output::has_colour())))?;
         if !remedy.is_empty() {
             output::line(&format!("      to do: {remedy}"))?;
         }

@@ -16,6 +16,11 @@ pub(super) async fn answers(context: &Context<'_>) -> Vec<Finding> {
     let subject = format!("{}-value", context.settings.kafka.topic);
     vec![match registry.lookup(&subject, AUDIT_EVENT_V1, &[]).await {
         Ok(id) => Finding::fine(format!("it has the event's schema under subject {subject}, id {id}")),
+        // Producers that frame for the registry can't start without it.
+        Err(RegistryError::NotFound { .. }) if context.settings.asks_for_id && !config.may_register => Finding::wrong(
+            format!("it answers, and has not got the event's schema under subject {subject}"),
+            format!("register schemas/avro/audit_event.v1.avsc under {subject}, or set schema.register = \"on\""),
+        ),
         Err(RegistryError::NotFound { .. }) => Finding::note(
             format!("it answers, and has not got the event's schema under subject {subject}"),
             format!(

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
-use auditstream_schemas::gate::{self, AUDIT_EVENT, AUDIT_EVENT_VERSIONS, Comparison, Direction, Named};
+use auditstream_schemas::gate::{self, AUDIT_EVENT, AUDIT_EVENT_VERSIONS, Carrier, Comparison, Direction, Named};
 use auditstream_schemas::golden::GOLDEN_FILES;
 use auditstream_schemas::registry::{Registry, RegistryError, Version};
 use serde_json::{Value as Json, json};
@@ -19,8 +19,9 @@ use crate::{exit, output};
 /// TOPIC-value of the registry and with the golden files; any other with --subject, with --against, and with the earlier
 /// versions among the files (order.v1.avsc before order.v2.avsc). The registry is asked when schema.registry_url is set.
 ///
-/// The verdict is Avro's, for Avro's bytes. Custom fields travel as JSON text: of those, a changed logical type or scale,
-/// bytes that become string, and a renamed field (an alias) are other texts in events of the past, whatever is said here.
+/// Of a schema that is not the event's, custom fields are written, which travel as JSON text: there Avro's verdict is not
+/// enough. What changes the text is refused too: a logical type that comes or goes, bytes that become string, a field
+/// renamed by an alias, a union of more than one type beside null.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -159,7 +160,9 @@ fn check(file: &SchemaFile, before: &[SchemaFile], against: &[Named], asked: &mu
         earlier.extend(siblings);
     }
     earlier.extend(against.iter().cloned());
-    compare(&file.json, &earlier, &mut checked);
+    // Any other record is of custom fields.
+    let carrier = if is_event { Carrier::Avro } else { Carrier::Json };
+    compare(&file.json, &earlier, carrier, &mut checked);
     if is_event {
         for golden in GOLDEN_FILES {
             if let Err(reason) = gate::check_golden(&file.json, golden) {
@@ -168,7 +171,7 @@ fn check(file: &SchemaFile, before: &[SchemaFile], against: &[Named], asked: &mu
         }
     }
     let registered = asked.registered(is_event, &mut checked)?;
-    compare(&file.json, &registered, &mut checked);
+    compare(&file.json, &registered, carrier, &mut checked);
     Ok(checked)
 }
 
@@ -192,8 +195,8 @@ fn released(file: &SchemaFile, earlier: &mut Vec<Named>, checked: &mut Checked) 
     }
 }
 
-fn compare(json: &str, earlier: &[Named], checked: &mut Checked) {
-    match gate::compare_with(json, earlier) {
+fn compare(json: &str, earlier: &[Named], carrier: Carrier, checked: &mut Checked) {
+    match gate::compare_with(json, earlier, carrier) {
         Ok(comparisons) => checked.comparisons.extend(comparisons),
         Err((at, error)) => {
             let at = at.map(|name| format!("{name}: ")).unwrap_or_default();

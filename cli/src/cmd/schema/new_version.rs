@@ -1,4 +1,4 @@
-//! `auditstream schema new-version`: a field more, as the next `.avsc` and the migration for its column.
+//! `auditstream schema new-version`: a field more, as the next `.avsc`, the migration for its column, and golden files.
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
-use auditstream_schemas::gate::{self, Named};
-use auditstream_schemas::golden::GOLDEN_FILES;
+use auditstream_schemas::gate::{self, Carrier, Named};
+use auditstream_schemas::golden::{self, GOLDEN_FILES};
 use auditstream_store::EVENT_COLUMNS;
 use serde_json::{Value as Json, json};
 
@@ -16,9 +16,10 @@ use crate::{exit, output};
 
 const AVRO: &str = "schemas/avro";
 const MIGRATIONS: &str = "store/migrations";
+const GOLDEN: &str = "schemas/golden";
 const STEM: &str = "audit_event";
 
-/// Make the event's next schema version: the field, and the migration that adds its column.
+/// Make the event's next schema version: the field, the migration that adds its column, and the golden files.
 ///
 /// For a checkout of auditstream. Refuses what some worker could not read: a field needs a default, for events that were
 /// written without it, and its column needs a type in ClickHouse. Says what is left to do by hand.
@@ -63,21 +64,32 @@ struct Plan {
     schema: (PathBuf, String),
     migration: (PathBuf, String),
     column_type: String,
+    /// What events look like on the wire from this version on.
+    golden: Vec<(PathBuf, Vec<u8>)>,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let plan = plan(args)?;
-    for (path, text) in [&plan.schema, &plan.migration] {
-        if args.dry_run {
+    let texts = [&plan.schema, &plan.migration].map(|(path, text)| (path, text.as_bytes()));
+    let golden = plan.golden.iter().map(|(path, bytes)| (path, bytes.as_slice()));
+    for (path, bytes) in texts.into_iter().chain(golden) {
+        let is_golden = path.starts_with(GOLDEN);
+        if args.dry_run && is_golden {
+            output::line(&format!("would write {} ({} bytes)", path.display(), bytes.len()))?;
+        } else if args.dry_run {
             output::line(&format!("would write {}:", path.display()))?;
-            let added: Vec<&str> = text.lines().filter(|line| line.contains(&args.field)).collect();
-            added.iter().try_for_each(|line| output::line(&format!("  {}", line.trim())))?;
+            let text = String::from_utf8_lossy(bytes);
+            let mut added = text.lines().filter(|line| line.contains(&args.field));
+            added.try_for_each(|line| output::line(&format!("  {}", line.trim())))?;
         } else {
             let whole = args.root.join(path);
             let cannot = || format!("can't write {}", whole.display());
+            if let Some(folder) = whole.parent() {
+                fs::create_dir_all(folder).with_context(cannot)?;
+            }
             // Never over a file that somebody has.
             let mut file = OpenOptions::new().write(true).create_new(true).open(&whole).with_context(cannot)?;
-            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(cannot)?;
+            file.write_all(bytes).and_then(|()| file.sync_all()).with_context(cannot)?;
             output::line(&format!("wrote {}", path.display()))?;
         }
     }
@@ -118,7 +130,10 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     let migration = PathBuf::from(MIGRATIONS).join(format!("{migration:04}_event_{}.sql", args.field));
     let sql = migration_text(args, &column_type, &clause);
     let avsc = PathBuf::from(AVRO).join(format!("{STEM}.v{number}.avsc"));
-    Ok(Plan { schema: (avsc, text), migration: (migration, sql), column_type })
+    let folder = PathBuf::from(GOLDEN).join(format!("v{number}"));
+    let golden = golden::of_version(&text, &args.field).map_err(|reason| anyhow!("golden files: {reason}"))?;
+    let golden = golden.into_iter().map(|file| (folder.join(file.name), file.bytes)).collect();
+    Ok(Plan { schema: (avsc, text), migration: (migration, sql), column_type, golden })
 }
 
 fn check_name(name: &str, schema: &Json) -> anyhow::Result<()> {
@@ -233,7 +248,7 @@ fn with_field(text: &str, schema: &Json, field: &str) -> anyhow::Result<String> 
 
 /// Refuses what the gate would refuse.
 fn judge(text: &str, earlier: &[Named]) -> anyhow::Result<()> {
-    let comparisons = gate::compare_with(text, earlier).map_err(|(_, error)| anyhow!(error))?;
+    let comparisons = gate::compare_with(text, earlier, Carrier::Avro).map_err(|(_, error)| anyhow!(error))?;
     if let Some(problem) = comparisons.iter().flat_map(|comparison| &comparison.problems).next() {
         bail!("the new version would be incompatible: {problem}");
     }
@@ -323,10 +338,10 @@ fn steps(args: &Args, plan: &Plan) -> String {
         "What is left:
   1. schemas/src/schemas.rs, gate.rs: {schema} as a constant with its fingerprint, in AUDIT_EVENT_VERSIONS, known in Schemas::builtin
   2. schemas/src/event.rs, encode.rs, decode.rs, json.rs, hash.rs: the field {field}; at its default it must not change the content hash
-  3. schemas/src/straight: the field in the reader's fast way
+  3. schemas/src/straight: the field's column, where it is no text: records that have it go the long way until then
   4. store/src/columns.rs: the column {field} {column_type}, behind the others
   5. store/src/migrations.rs: version {number}, name {name}, text of {migration}
-  6. schemas/tests/common/mod.rs: an event with {field}; then the golden files: cargo run --release -p auditstream-schemas --example golden
+  6. schemas/tests/golden.rs reads the golden files that were made; they never change from now on
   7. auditstream schema check {AVRO}; then cargo xtask test
 Roll out in this order: auditstream migrate, then the workers, then the producers."
     )

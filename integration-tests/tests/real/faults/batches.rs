@@ -66,7 +66,7 @@ fn an_insert_that_never_gets_enough_memory_lands_in_pieces() {
     fixture.stop_merges();
     fixture.send(EVENTS);
     let users = fixture.users();
-    let limit = "<audit_ingest>\n            <max_memory_usage>20000000</max_memory_usage>";
+    let limit = "<audit_ingest>\n            <max_memory_usage>40000000</max_memory_usage>";
     users.set(|text| text.replacen("<audit_ingest>", limit, 1));
     report.run();
     let started = Instant::now();

@@ -24,7 +24,7 @@ fn dead_letters_meet(name: &'static str, row: &str, spoil: impl Fn(&Fixture), me
     let at = fixture.poison().positions()[0];
     fixture.send(EVENTS);
     // The rows of the other partitions, and the rows beside the poison, do not wait.
-    fixture.wait_rows(2 * EVENTS - fixture.raw_rows(), PATIENCE);
+    fixture.wait_all_rows(2 * EVENTS, PATIENCE);
     wait_metric(&worker, "failures_total", 2.0);
     let committed = fixture.kafka().committed(fixture.topic()).get(&at.0).copied().unwrap_or(0);
     assert!(committed <= at.1, "offset {committed} is committed, the record at {at:?} is nowhere");

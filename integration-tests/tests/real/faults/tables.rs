@@ -50,8 +50,8 @@ fn a_table_that_was_changed_halts() {
     halts(
         &fixture,
         "18 column dropped",
-        "No such column ip",
-        alter("DROP COLUMN ip", "ADD COLUMN ip String AFTER `changes.new`"),
+        "No such column user_agent",
+        alter("DROP COLUMN user_agent", "ADD COLUMN user_agent String AFTER ip"),
     );
     halts(
         &fixture,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use auditstream_bench::process::usage;
 use auditstream_bench::table::thousands;
-use auditstream_producer::{Producer, RejectReason};
+use auditstream_producer::{Config, Producer, RejectReason};
 
 use super::{Bench, Events, Figure, Report, Unit, clock, wait_acknowledged};
 
@@ -31,8 +31,21 @@ pub(super) fn acknowledged(bench: &Bench<'_>, report: &mut Report) -> Result<()>
     bench
         .screen
         .say(&format!("\nThe whole path, {} events a run from {THREADS} threads", thousands(bench.args.events)));
-    let producer = bench.producer(bench.config()?)?;
-    let runs = bench.repeat("run", || {
+    let runs = measured(bench, "run", true)?;
+    let all = |pick: fn(&Run) -> f64| runs.iter().map(pick).collect::<Vec<f64>>();
+    report.add(Figure::at_least("acknowledged_per_s", Unit::Whole, 300_000.0, all(|run| run.per_second)));
+    report.add(Figure::at_most("process_cpu_s_per_million", Unit::Hundredths, 2.0, all(|run| run.process)));
+    report.add(Figure::plain("kafka_cpu_s_per_million", Unit::Hundredths, all(|run| run.kafka)));
+    let runs = measured(bench, "without CloudEvents headers", false)?;
+    let all = |pick: fn(&Run) -> f64| runs.iter().map(pick).collect::<Vec<f64>>();
+    report.add(Figure::at_least("no_headers_acknowledged_per_s", Unit::Whole, 300_000.0, all(|run| run.per_second)));
+    report.add(Figure::at_most("no_headers_process_cpu_s_per_million", Unit::Hundredths, 2.0, all(|run| run.process)));
+    Ok(())
+}
+
+fn measured(bench: &Bench<'_>, what: &str, cloud_events: bool) -> Result<Vec<Run>> {
+    let producer = bench.producer(Config { cloud_events, ..bench.config()? })?;
+    bench.repeat(what, || {
         let run = once(bench, &producer, bench.args.events)?;
         let line = format!(
             "{} events a second; CPU-s per million: process {:.2} (and {:.2} to make the events), Kafka {:.2}",
@@ -42,12 +55,7 @@ pub(super) fn acknowledged(bench: &Bench<'_>, report: &mut Report) -> Result<()>
             run.kafka
         );
         Ok((run, line))
-    })?;
-    let all = |pick: fn(&Run) -> f64| runs.iter().map(pick).collect::<Vec<f64>>();
-    report.add(Figure::at_least("acknowledged_per_s", Unit::Whole, 300_000.0, all(|run| run.per_second)));
-    report.add(Figure::at_most("process_cpu_s_per_million", Unit::Hundredths, 2.0, all(|run| run.process)));
-    report.add(Figure::plain("kafka_cpu_s_per_million", Unit::Hundredths, all(|run| run.kafka)));
-    Ok(())
+    })
 }
 
 /// A run that does not count: a broker that has just started interprets its code, and memory is touched for the first time.

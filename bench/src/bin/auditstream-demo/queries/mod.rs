@@ -1,0 +1,166 @@
+//! `auditstream-demo queries`: what an analyst's questions take, on a stack that is up, and what the indexes that make them fast cost.
+//!
+//! Events are made inside ClickHouse and inserted as workers insert them. Each question of docs/queries.md is asked by the analyst's user: on settled
+//! partitions, and again with the newest hour unmerged and one row in a hundred of it a duplicate.
+
+mod catalogue;
+mod insert;
+mod report;
+mod seed;
+mod server;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use auditstream_bench::table::thousands;
+use auditstream_stack::Role;
+use tokio::runtime::Handle;
+
+use crate::screen::Screen;
+use crate::{Common, setup};
+use catalogue::{Names, Question};
+use report::{Measured, Report, Scan, Sizes};
+use seed::Plan;
+use server::Server;
+
+/// A question that takes longer is asked less often.
+const MOST_FOR_ONE: Duration = Duration::from_secs(4);
+
+/// Measures the questions of docs/queries.md on generated events: time, rows and bytes read, bytes on disk, cost of the indexes.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Events in the table, over a hundred days.
+    #[arg(long, default_value_t = 50_000_000, value_parser = clap::value_parser!(u64).range(100_000..=1_000_000_000))]
+    rows: u64,
+    /// Events of the newest hour, which is not merged.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(2_000..=10_000_000))]
+    newest: u64,
+    /// How often each question is asked, once more to warm up.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    runs: u32,
+    /// Write the figures here, as one JSON object.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write docs/queries.md with this run's times here.
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
+}
+
+/// Runs it all, prints the tables, writes the files. Blocks.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let screen = Screen::new();
+    let target = args.common.target()?;
+    let questions = catalogue::questions()?;
+    Handle::current().block_on(setup::auditstream_with(
+        &screen,
+        &target,
+        &args.common.program()?,
+        &["migrate"],
+        &[],
+    ))?;
+    let (admin, analyst) = (Server::new(&target, Role::Admin)?, Server::new(&target, Role::Analyst)?);
+    let plan = Plan::new(args.rows);
+    ensure!(admin.text("SELECT count() FROM events")? == "0", "the table has events: this needs a stack of its own");
+
+    let begun = Instant::now();
+    screen.say(&format!("  {} events over a hundred days", thousands(args.rows)));
+    plan.insert(&admin, 0, args.rows)?;
+    let seeded = begun.elapsed();
+    seed::settle(&admin)?;
+    screen.say(&format!(
+        "    inserted in {:.0} s, merged {:.0} s later",
+        seeded.as_secs_f64(),
+        (begun.elapsed() - seeded).as_secs_f64()
+    ));
+    let sizes = Sizes::read(&admin)?;
+    let inserts = insert::measure(&admin, plan)?;
+    let names = Names::choose(&analyst)?;
+
+    screen.say("  questions on settled partitions");
+    let settled = ask_all(&analyst, &questions, &names, args.runs, &screen)?;
+    let scan_settled = scan(&admin, &analyst, args.runs)?;
+    screen.say(&format!("  the newest hour: {} events, not merged", thousands(args.newest)));
+    admin.text("SYSTEM STOP MERGES events")?;
+    let copies = plan.insert_newest_hour(&admin, args.newest)?;
+    // What everything else rests on: each identity once, for an analyst and in the view, with copies there.
+    let identities = admin.text("SELECT uniqExact(tenant_id, event_id, content_hash) FROM events")?;
+    let plain = admin.number("SELECT count() FROM events")?;
+    ensure!(
+        copies > 0 && plain - copies as f64 == identities.parse::<f64>()?,
+        "{copies} copies, {plain} rows, {identities} events"
+    );
+    for counted in ["SELECT count() FROM events", "SELECT count() FROM events_once", "SELECT sum(events) FROM hourly"] {
+        let counted_as = analyst.text(counted)?;
+        ensure!(counted_as == identities, "{counted}: {counted_as}, and there are {identities} events");
+    }
+    let unmerged = ask_all(&analyst, &questions, &names, args.runs, &screen)?;
+    let scan_unmerged = scan(&admin, &analyst, args.runs)?;
+
+    let report = Report {
+        rows: args.rows,
+        newest: args.newest,
+        copies,
+        runs: args.runs,
+        questions,
+        settled,
+        unmerged,
+        scan_settled,
+        scan_unmerged,
+        sizes,
+        inserts,
+    };
+    screen.say(&report.text());
+    if let Some(path) = &args.json {
+        report.write(path)?;
+        screen.say(&format!("  written to {}", path.display()));
+    }
+    if let Some(path) = &args.page {
+        std::fs::write(path, catalogue::page_with(&report.page_table())?)?;
+        screen.say(&format!("  written to {}", path.display()));
+    }
+    Ok(())
+}
+
+fn ask_all(
+    analyst: &Server,
+    questions: &[Question],
+    names: &Names,
+    runs: u32,
+    screen: &Screen,
+) -> Result<Vec<Measured>> {
+    let measured = questions.iter().map(|question| {
+        let measured = measure(analyst, &names.apply(&question.sql), runs)?;
+        screen.say(&format!("    {:>2}. {} {:.1} ms", question.number, question.title, measured.p50_ms));
+        Ok(measured)
+    });
+    measured.collect()
+}
+
+/// Once to warm up, then `runs` times, fewer when it is slow.
+fn measure(server: &Server, sql: &str, runs: u32) -> Result<Measured> {
+    let first = server.ask(sql, "")?;
+    let begun = Instant::now();
+    let mut took = Vec::new();
+    while took.len() < runs as usize && (took.len() < 3 || begun.elapsed() < MOST_FOR_ONE) {
+        took.push(server.ask(sql, "")?.took.as_secs_f64() * 1e3);
+    }
+    took.sort_unstable_by(f64::total_cmp);
+    let at = |share: f64| took[((took.len() as f64 * share).ceil() as usize).clamp(1, took.len()) - 1];
+    Ok(Measured {
+        p50_ms: at(0.5),
+        p95_ms: at(0.95),
+        runs: took.len(),
+        read_rows: first.read_rows,
+        read_bytes: first.read_bytes,
+        answer_rows: first.text.lines().count(),
+    })
+}
+
+/// A question that reads every event: as an analyst, and plainly, which counts duplicates too.
+fn scan(admin: &Server, analyst: &Server, runs: u32) -> Result<Scan> {
+    let sql = "SELECT action, count() AS events, countIf(outcome != 'SUCCESS') AS unsuccessful FROM events GROUP BY action ORDER BY events DESC";
+    Ok(Scan { plain: measure(admin, sql, runs)?, once: measure(analyst, sql, runs)? })
+}

@@ -1,0 +1,43 @@
+-- The events that docs/queries.md asks about. Numbers are those of the requests (`req-1`, ...). Event 23 has the id of event 6 and another content.
+INSERT INTO events (tenant_id, entity_type, entity_id, occurred_at, event_id, content_hash, service, environment, action, operation, actor_kind, actor_id, actor_name, on_behalf_of,
+    outcome, error_message, `changes.path`, `changes.old`, `changes.new`, ip, request_id, correlation_id, trace_id, priority, details, producer_id, producer_seq, received_at, version, _topic, _partition, _offset)
+WITH
+    toUnixTimestamp64Milli(toDateTime64(at, 6, 'UTC')) AS ms,
+    {copy} AS copy,
+    addMilliseconds(if(n = 22, toDateTime64('2026-05-07 07:00:00', 3, 'UTC'), toDateTime64(at, 3, 'UTC')), 150 + copy) AS received
+SELECT tenant, kind, id, toDateTime64(at, 6, 'UTC'),
+    reinterpretAsUUID(bitOr(bitOr(bitShiftLeft(toUInt128(toUInt64(if(n = 23, 1778068800000, ms))), 16), toUInt128(0x7000)), bitShiftLeft(bitOr(toUInt128(if(n = 23, 6, n)), toUInt128(0x8000000000000000)), 64))),
+    substring(SHA256(toString(n)), 1, 16), service, 'prod', action, operation,
+    multiIf(actor = '', 'ANONYMOUS', startsWith(actor, 'u-'), 'USER', startsWith(actor, 'key-'), 'API_KEY', 'SERVICE'), actor,
+    transform(actor, ['u-7', 'u-8', 'u-9'], ['Ada Costa', 'Ivo Kaya', 'Mira Novak'], ''), if(n = 22, 'u-7', ''),
+    outcome, error, paths, olds, news, ip, concat('req-', toString(n)), correlation, if(n < 4, leftPad(toString(n), 32, '0'), ''), 'STANDARD', details, 'host-1', n,
+    received, 18446744073709551615 - toUInt64(toUnixTimestamp64Milli(received)), 'audit.events', 0, n + 1000 * copy
+FROM values('n UInt32, tenant String, service String, action String, operation String, kind String, id String, at String, actor String, outcome String, error String, paths Array(String), olds Array(String), news Array(String), ip String, correlation String, details String',
+    (1, 'acme', 'shop', 'order.create', 'CREATE', 'order', 'o-42', '2026-05-04 09:00:00', 'u-7', 'SUCCESS', '', ['/status', '/total'], ['', ''], ['"open"', '100'], '203.0.113.9', 'cart-9', '{"note":"gift wrapped"}'),
+    (2, 'acme', 'shop', 'order.update', 'UPDATE', 'order', 'o-42', '2026-05-04 10:30:00', 'u-7', 'SUCCESS', '', ['/status'], ['"open"'], ['"paid"'], '203.0.113.9', 'cart-9', '{}'),
+    (3, 'acme', 'payment', 'payment.create', 'CREATE', 'payment', 'p-1', '2026-05-04 10:30:01', 'key-3', 'SUCCESS', '', ['/amount'], [''], ['100'], '', 'cart-9', '{}'),
+    (4, 'acme', 'shop', 'order.update', 'UPDATE', 'order', 'o-42', '2026-05-05 08:00:00', 'u-8', 'FAILURE', 'stock was taken by another order', ['/status'], ['"paid"'], ['"lost"'], '203.0.113.17', '', '{}'),
+    (5, 'acme', 'shop', 'order.update', 'UPDATE', 'order', 'o-42', '2026-05-05 08:05:00', 'u-8', 'SUCCESS', '', ['/status'], ['"paid"'], ['"packed"'], '203.0.113.17', '', '{}'),
+    (6, 'acme', 'shop', 'order.update', 'UPDATE', 'order', 'o-42', '2026-05-06 12:00:00', 'u-7', 'SUCCESS', '', ['/total'], ['100'], ['80'], '203.0.113.9', '', '{"note":"refund agreed by phone"}'),
+    (7, 'acme', 'shop', 'order.create', 'CREATE', 'order', 'o-43', '2026-05-04 11:00:00', 'u-8', 'SUCCESS', '', ['/status', '/items/1/sku'], ['', ''], ['"open"', '"sku-1"'], '203.0.113.17', '', '{}'),
+    (8, 'acme', 'shop', 'order.soft_delete', 'OTHER', 'order', 'o-43', '2026-05-05 15:00:00', 'u-8', 'SUCCESS', '', ['/deleted_at'], [''], ['"2026-05-05T15:00:00Z"'], '203.0.113.17', '', '{}'),
+    (9, 'acme', 'shop', 'order.restore', 'OTHER', 'order', 'o-43', '2026-05-06 09:00:00', 'u-7', 'SUCCESS', '', ['/deleted_at'], ['"2026-05-05T15:00:00Z"'], [''], '203.0.113.9', '', '{}'),
+    (10, 'acme', 'shop', 'order.delete', 'DELETE', 'order', 'o-43', '2026-05-07 09:00:00', 'u-7', 'SUCCESS', '', ['/status'], ['"open"'], [''], '203.0.113.9', '', '{}'),
+    (11, 'acme', 'identity', 'account.login', 'OTHER', 'account', 'a-7', '2026-05-04 08:55:00', 'u-7', 'SUCCESS', '', [], [], [], '203.0.113.9', '', '{}'),
+    (12, 'acme', 'identity', 'account.login', 'OTHER', 'account', 'a-9', '2026-05-04 03:10:00', '', 'FAILURE', 'wrong password', [], [], [], '198.51.100.66', '', '{}'),
+    (13, 'acme', 'identity', 'account.login', 'OTHER', 'account', 'a-9', '2026-05-04 03:11:00', '', 'FAILURE', 'wrong password', [], [], [], '198.51.100.66', '', '{}'),
+    (14, 'acme', 'identity', 'account.login', 'OTHER', 'account', 'a-9', '2026-05-04 03:12:00', '', 'FAILURE', 'wrong password', [], [], [], '198.51.100.66', '', '{}'),
+    (15, 'acme', 'identity', 'account.login', 'OTHER', 'account', 'a-9', '2026-05-04 03:13:00', 'u-9', 'SUCCESS', '', [], [], [], '198.51.100.66', '', '{}'),
+    (16, 'acme', 'access', 'grant.create', 'CREATE', 'grant', 'g-1', '2026-05-04 03:20:00', 'u-9', 'SUCCESS', '', ['/role'], [''], ['"owner"'], '198.51.100.66', '', '{"for":"u-9"}'),
+    (17, 'acme', 'identity', 'account.password_change', 'UPDATE', 'account', 'a-9', '2026-05-04 03:25:00', 'u-9', 'SUCCESS', '', [], [], [], '198.51.100.66', '', '{}'),
+    (18, 'acme', 'documents', 'document.read', 'READ', 'document', 'd-5', '2026-05-05 22:00:00', 'u-8', 'DENIED', 'the role does not allow it', [], [], [], '203.0.113.17', '', '{}'),
+    (19, 'acme', 'shop', 'order.export', 'READ', 'export', 'e-1', '2026-05-06 23:30:00', 'u-8', 'SUCCESS', '', [], [], [], '203.0.113.17', '', '{"rows":12000}'),
+    (20, 'globex', 'shop', 'order.create', 'CREATE', 'order', 'o-42', '2026-05-04 09:30:00', 'u-7', 'SUCCESS', '', ['/status'], [''], ['"open"'], '192.0.2.4', 'cart-9', '{}'),
+    (21, 'globex', 'shop', 'order.update', 'UPDATE', 'order', 'o-42', '2026-05-04 10:00:00', 'u-1', 'FAILURE', 'stock was taken by another order', ['/status'], ['"open"'], ['"paid"'], '192.0.2.4', '', '{"note":"refund asked for"}'),
+    (22, 'acme', 'shop', 'order.update', 'UPDATE', 'order', 'o-42', '2026-05-05 20:00:00', 'u-10', 'SUCCESS', '', ['/status'], ['"packed"'], ['"shipped"'], '203.0.113.21', '', '{}'),
+    (23, 'acme', 'shop', 'order.update', 'UPDATE', 'order', 'o-42', '2026-05-06 12:00:00', 'u-7', 'SUCCESS', '', ['/total'], ['100'], ['10'], '203.0.113.9', '', '{}'),
+    (24, 'acme', 'documents', 'document.delete', 'DELETE', 'document', 'd-6', '2026-05-07 02:00:00', 'nightly-cleanup', 'SUCCESS', '', ['/title'], ['"Plan"'], [''], '', '', '{}'),
+    (25, 'acme', 'catalog', 'product.bulk_update', 'UPDATE', 'product', 'sku-1', '2026-05-07 10:00:00', 'u-8', 'SUCCESS', '', ['/price', '/listed'], ['7', 'true'], ['8', 'false'], '203.0.113.17', '', '{}'),
+    (26, 'acme', 'documents', 'document.delete', 'DELETE', 'document', 'd-7', '2026-05-07 02:00:01', 'nightly-cleanup', 'SUCCESS', '', ['/title'], ['"Draft"'], [''], '', '', '{}'),
+    (27, 'acme', 'documents', 'document.delete', 'DELETE', 'document', 'd-8', '2026-05-07 02:00:02', 'nightly-cleanup', 'FAILURE', 'the document is locked', [], [], [], '', '', '{}'))
+WHERE {rows};
