@@ -51,9 +51,8 @@ CREATE TABLE IF NOT EXISTS {database}.events
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(occurred_at)
-PRIMARY KEY (toDate32(occurred_at), tenant_id, entity_type, entity_id)
-ORDER BY (toDate32(occurred_at), tenant_id, entity_type, entity_id, occurred_at, event_id, content_hash)
-SETTINGS index_granularity = 2048,  non_replicated_deduplication_window = 10000, min_parts_to_merge_at_once = 16, min_bytes_for_wide_part = 268435456, fsync_after_insert = 1, fsync_part_directory = 1
+ORDER BY (tenant_id, entity_type, entity_id, occurred_at, event_id, content_hash)
+SETTINGS non_replicated_deduplication_window = 10000, min_parts_to_merge_at_once = 16, min_bytes_for_wide_part = 268435456, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'Audit events, one row each under FINAL';
 
 -- Every batch leaves the spans of offsets it stored beside its rows, so that anybody can prove that no offset is missing. A batch that was stored

@@ -85,6 +85,8 @@ pub const ROLES: &[Role] = &[
             // Every event once, without thinking of it; the sorting key holds the partition key, so partitions need not be compared with each other.
             ("final", "1"),
             ("do_not_merge_across_partitions_select_final", "1"),
+            // Conditions on the sorting key, which all copies of an event share, choose rows before copies are taken out; ClickHouse moves no other there.
+            ("optimize_move_to_prewhere_if_final", "1"),
             // Copies of an event have one content, so an index that leaves one of them out leaves out all.
             ("use_skip_indexes_if_final", "1"),
             ("use_skip_indexes_if_final_exact_mode", "0"),
