@@ -224,7 +224,7 @@ const FORBIDDEN: &[&str] = &[
     "CREATE ROW POLICY mine ON events USING 1 TO jo_a",
     "DROP ROW POLICY audit_nothing ON events",
     "GRANT SELECT ON *.* TO jo_a",
-    "SYSTEM STOP MERGES",
+    "SYSTEM STOP MERGES events",
     "SYSTEM FLUSH LOGS",
     "SYSTEM SHUTDOWN",
     // Reading about the host.
