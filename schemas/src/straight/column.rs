@@ -9,7 +9,7 @@ use arrow_array::{Array as _, ArrayRef, DictionaryArray, Int32Array, StringArray
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::ArrowError;
 
-use super::input::{Input, PIECE, Text};
+use super::input::{Input, PIECE, Text, append_piece};
 
 /// Values that are given away as one piece of memory, batch after batch.
 #[derive(Debug)]
@@ -158,12 +158,7 @@ impl Texts {
     #[inline(always)]
     pub(super) fn push(&mut self, text: Text<'_>) -> Option<()> {
         match text.piece {
-            // Of fixed size this is one move; a call that copies so few bytes costs more than the bytes.
-            Some(piece) if text.value.len() <= PIECE => {
-                let end = self.bytes.len() + text.value.len();
-                self.bytes.extend_from_slice(piece);
-                self.bytes.truncate(end);
-            }
+            Some(piece) if text.value.len() <= PIECE => append_piece(piece, text.value.len(), &mut self.bytes),
             _ => self.bytes.extend_from_slice(text.value),
         }
         self.offsets.push(self.bytes.len())

@@ -30,7 +30,7 @@ pub(super) struct Columns {
     /// What a later reader schema adds.
     pub(super) later: Vec<Texts>,
     pub(super) content_hashes: Values<u8>,
-    /// Bytes that were left in the body at each mark of the plan.
+    /// Bytes that were left in the body before each step of the plan, and behind the last.
     pub(super) marks: Vec<usize>,
     /// Room for a canonical body.
     pub(super) canonical: Vec<u8>,

@@ -33,6 +33,15 @@ impl Text<'_> {
     }
 }
 
+/// Appends the first bytes of a piece.
+#[inline(always)]
+pub(super) fn append_piece<const N: usize>(piece: &[u8; N], len: usize, out: &mut Vec<u8>) {
+    // Of fixed size this is one move; a call that copies so few bytes costs more than the bytes.
+    let end = out.len() + len;
+    out.extend_from_slice(piece);
+    out.truncate(end);
+}
+
 /// What is left of a body.
 pub(super) struct Input<'a> {
     rest: &'a [u8],

@@ -21,8 +21,6 @@ pub(crate) struct Plan {
     pub(super) steps: Box<[Step]>,
     /// The canonical body, from its begin to its end.
     pub(super) pieces: Box<[Piece]>,
-    /// How many places in a body are remembered for it.
-    pub(super) marks: usize,
 }
 
 /// One step. Columns are numbered by kind, in the order of the reader schema.
@@ -57,8 +55,6 @@ pub(super) enum Step {
         guard: Guard,
         depth: u32,
     },
-    /// A place to remember.
-    Mark(usize),
     /// Defaults.
     PutText {
         column: usize,
@@ -90,7 +86,7 @@ pub(super) enum Form {
 /// A piece of the canonical body.
 #[derive(Debug)]
 pub(super) enum Piece {
-    /// The body between two marks, which is canonical but for empty optional texts.
+    /// What the steps from one on read until another begins: canonical but for empty optional texts.
     Body {
         from: usize,
         to: usize,
