@@ -41,6 +41,7 @@ mod validate;
 
 pub use batch::{BatchDecoder, DecodeFault, Decoded};
 pub use builder::EventBuilder;
+pub use columns::without_words;
 pub use decode::decode;
 pub use encode::{encode, encoded_len};
 pub use event::{

@@ -36,6 +36,7 @@ mod shape;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod words;
 
 pub use bisect::{MAX_REFUSED, RefusedRow};
 pub use body::{EventBody, event_body};

@@ -17,6 +17,22 @@ pub(super) struct Text<'a> {
 impl Text<'_> {
     const EMPTY: Self = Self { value: &[], piece: Some(&[0; PIECE]) };
 
+    /// Its first bytes as a number, and nothing behind its end.
+    #[inline(always)]
+    pub(super) fn head(&self) -> u128 {
+        let len = self.value.len().min(PIECE);
+        match self.piece {
+            Some(piece) => {
+                u128::from_le_bytes(*piece) & u128::MAX.checked_shr(8 * (PIECE - len) as u32).unwrap_or(0)
+            }
+            None => {
+                let mut piece = [0; PIECE];
+                piece[..len].copy_from_slice(&self.value[..len]);
+                u128::from_le_bytes(piece)
+            }
+        }
+    }
+
     /// Whether the bytes are UTF-8; nearly all are short and ASCII.
     #[inline(always)]
     fn is_utf8(&self) -> bool {

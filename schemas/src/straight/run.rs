@@ -143,9 +143,9 @@ fn changes(offsets: &mut Offsets, [path, old, new]: [&mut Texts; 3], input: &mut
     let count = usize::try_from(input.long()?).ok()?;
     if count > 0 {
         for _ in 0..count {
-            path.push(input.text()?)?;
-            old.push(input.nullable()?)?;
-            new.push(input.nullable()?)?;
+            path.push_text(input.text()?)?;
+            old.push_text(input.nullable()?)?;
+            new.push_text(input.nullable()?)?;
         }
         if input.long()? != 0 {
             return None;

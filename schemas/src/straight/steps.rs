@@ -10,6 +10,8 @@ pub(super) const CHANGE_TEXTS: usize = 3;
 pub(super) const CHANGE_PATH: usize = ROW_TEXTS;
 /// Text columns of v1. Numbers from here on are the texts that a later reader schema adds.
 pub(super) const TEXTS: usize = ROW_TEXTS + CHANGE_TEXTS;
+/// Those of which there are few different ones: tenant, service, environment, action, entity type, HTTP method, producer.
+pub(super) const WORDS: [usize; 7] = [0, 1, 2, 3, 4, 18, 21];
 /// Columns of numbers: `occurred_at` and the producer's two.
 pub(super) const NUMBERS: usize = 3;
 /// Columns of symbols.

@@ -13,7 +13,7 @@ use serde_json::{Value as Json, json};
 use super::steps::{Piece, Step};
 use super::*;
 use crate::batch::new_decoder;
-use crate::columns::conform;
+use crate::columns::{conform, without_words};
 use crate::event::{Actor, AuditEvent};
 use crate::{AUDIT_EVENT_V1, Framing, Schemas, V1_FINGERPRINT, WriterId, content_hash, encode};
 
@@ -57,11 +57,11 @@ fn filled(array: &ArrayRef) -> ArrayRef {
     Arc::new(ListArray::new(Arc::clone(item), list.offsets().clone(), filled(list.values()), None))
 }
 
-/// Rows and hashes of a lane; the hashes are those of the rows.
+/// Rows of a lane, without dictionaries; the hashes are those of the rows.
 fn taken(lane: &mut StraightLane, schemas: &Schemas) -> RecordBatch {
     let Taken { batch, content_hashes } = lane.take(schemas.arrow_schema()).unwrap();
     assert_eq!(content_hashes, content_hash(&batch).unwrap());
-    batch
+    without_words(&batch, schemas.arrow_schema()).unwrap()
 }
 
 /// What the long way makes of the same bodies.
