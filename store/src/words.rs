@@ -68,7 +68,7 @@ impl<'a> Texts<'a> {
     }
 
     pub(crate) fn value(&self, row: usize) -> &'a str {
-        match self {
+        match *self {
             Self::Plain(texts) => texts.value(row),
             Self::Words(keys, words) => words.value(keys[row].into()),
             Self::Symbols(keys, words) => words.value(keys[row].try_into().unwrap_or(usize::MAX)),
@@ -77,7 +77,7 @@ impl<'a> Texts<'a> {
 
     /// The number of each row's word, with every word known afterwards; `None` when there are too many.
     fn numbers(&self, known: &mut Known<'a>) -> Option<Vec<u16>> {
-        match self {
+        match *self {
             Self::Plain(texts) => (0..texts.len()).map(|row| known.number(texts.value(row))).collect(),
             Self::Words(keys, words) => {
                 let numbers = known.numbers(words)?;

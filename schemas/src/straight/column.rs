@@ -158,7 +158,14 @@ impl Texts {
         self.push(input.nullable()?)
     }
 
+    /// A union of string and null.
+    #[inline(never)]
+    pub(super) fn null_last(&mut self, input: &mut Input<'_>) -> Option<()> {
+        self.push(input.null_last()?)
+    }
+
     /// A text that does not come from the record.
+    #[inline(never)]
     pub(super) fn put(&mut self, text: &[u8]) -> Option<()> {
         self.push(Text { value: text, piece: None })
     }
@@ -172,7 +179,7 @@ impl Texts {
     }
 
     #[inline(always)]
-    pub(super) fn push(&mut self, text: Text<'_>) -> Option<()> {
+    fn push(&mut self, text: Text<'_>) -> Option<()> {
         if let Some(words) = &mut self.words
             && words.push(text)
         {

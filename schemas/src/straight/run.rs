@@ -161,7 +161,7 @@ impl Texts {
             Form::Nullable => self.nullable(input),
             Form::Required => self.non_empty(input),
             Form::Any => self.text(input),
-            Form::NullLast => self.push(input.null_last()?),
+            Form::NullLast => self.null_last(input),
         }
     }
 }
