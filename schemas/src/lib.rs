@@ -36,6 +36,7 @@ mod nearest;
 #[cfg(feature = "registry")]
 pub mod registry;
 mod schemas;
+mod sha;
 mod straight;
 mod validate;
 

@@ -9,31 +9,32 @@ use super::columns::Columns;
 use super::input::{PIECE, append_piece};
 use super::steps::{CHANGE_PATH, Piece, Plan};
 use crate::encode::{bytes, long};
-use crate::hash::{HASH_BYTES, digest, optional};
+use crate::hash::{digest, optional};
+use crate::sha::digest_two;
 
 /// The longest piece of a body that is copied in moves of fixed size, where so much of the body follows.
 const LONG_PIECE: usize = 4 * PIECE;
 
 impl Columns {
-    /// Of the row that was just appended. `marks`: how many bytes of the body were left before each step, and behind the last. In front of each of
-    /// `empties` so many were left: there is an optional text that is empty.
+    /// Hashes the row that was just appended, together with the next one. `marks`: how many bytes of the body were left before each step, and behind the
+    /// last. In front of each of `empties` so many were left: there is an optional text that is empty.
     #[inline]
-    pub(super) fn content_hash(
-        &mut self,
-        body: &[u8],
-        plan: &Plan,
-        marks: &[usize],
-        empties: &[usize],
-    ) -> [u8; HASH_BYTES] {
+    pub(super) fn hash_content(&mut self, body: &[u8], plan: &Plan, marks: &[usize], empties: &[usize]) {
         let read = Read { body, marks, empties };
         if let [Piece::Body { from, to }] = &*plan.pieces
             && empties.is_empty()
             && self.later.is_empty()
         {
-            return digest([&body[read.at(*from)..read.at(*to)]]);
+            let canonical = &body[read.at(*from)..read.at(*to)];
+            if self.waiting.is_empty() {
+                self.waiting.extend_from_slice(canonical);
+            } else {
+                self.content_hashes.extend_from_slice(digest_two([&self.waiting, canonical]).as_flattened());
+                self.waiting.clear();
+            }
+            return;
         }
         let mut canonical = mem::take(&mut self.canonical);
-        canonical.clear();
         for piece in &plan.pieces {
             self.write(piece, &read, &mut canonical);
         }
@@ -44,9 +45,22 @@ impl Columns {
                 bytes(value, &mut canonical);
             }
         }
-        let hash = digest([&canonical[..]]);
+        if self.waiting.is_empty() {
+            mem::swap(&mut self.waiting, &mut canonical);
+        } else {
+            self.content_hashes.extend_from_slice(digest_two([&self.waiting, &canonical]).as_flattened());
+            self.waiting.clear();
+            canonical.clear();
+        }
         self.canonical = canonical;
-        hash
+    }
+
+    /// Hashes the last row, if it still waits for another one.
+    pub(super) fn hash_last(&mut self) {
+        if !self.waiting.is_empty() {
+            self.content_hashes.extend_from_slice(&digest([&self.waiting[..]]));
+            self.waiting.clear();
+        }
     }
 
     #[inline]

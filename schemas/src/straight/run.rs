@@ -20,8 +20,7 @@ impl Columns {
         }
         let read = self.read(&plan.steps, &mut marks, &mut input);
         if read.is_some() {
-            let hash = self.content_hash(body, plan, &marks, input.empties());
-            self.content_hashes.extend_from_slice(&hash);
+            self.hash_content(body, plan, &marks, input.empties());
             self.rows += 1;
         } else {
             self.take_back();
