@@ -49,9 +49,8 @@ mod x86 {
     /// `None` when the processor has no such instructions.
     #[allow(unsafe_code, reason = "nothing else calls a function that not every processor can run")]
     pub(super) fn digest_two(bodies: [&[u8]; 2]) -> Option<[[u8; HASH_BYTES]; 2]> {
-        let can = is_x86_feature_detected!("sha")
-            && is_x86_feature_detected!("ssse3")
-            && is_x86_feature_detected!("sse4.1");
+        let can =
+            is_x86_feature_detected!("sha") && is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1");
         // SAFETY: the processor was asked.
         can.then(|| unsafe { hash(bodies) })
     }
@@ -134,8 +133,10 @@ mod x86 {
         // The four words that follow sixteen, in the place of the first four.
         macro_rules! next {
             ($words:ident, $i:literal, $j:literal, $k:literal, $l:literal) => {
-                let sum =
-                    _mm_add_epi32(_mm_sha256msg1_epu32($words[$i], $words[$j]), _mm_alignr_epi8::<4>($words[$l], $words[$k]));
+                let sum = _mm_add_epi32(
+                    _mm_sha256msg1_epu32($words[$i], $words[$j]),
+                    _mm_alignr_epi8::<4>($words[$l], $words[$k]),
+                );
                 $words[$i] = _mm_sha256msg2_epu32(sum, $words[$l]);
             };
         }

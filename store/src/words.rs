@@ -207,7 +207,8 @@ mod tests {
     #[test]
     fn keys_are_as_long_as_they_must_be_and_too_many_words_are_texts() {
         for count in [1, MOST_IN_A_BYTE, MOST_IN_A_BYTE + 1, MOST, MOST + 1] {
-            let all: Vec<String> = (0..count).map(|n| if n == 0 { String::new() } else { format!("word {n}") }).collect();
+            let all: Vec<String> =
+                (0..count).map(|n| if n == 0 { String::new() } else { format!("word {n}") }).collect();
             let all: Vec<&str> = all.iter().map(String::as_str).collect();
             let keys: Vec<u16> = (0..count).map(|n| u16::try_from(n).unwrap()).collect();
             let expected = match count {
@@ -215,7 +216,9 @@ mod tests {
                 0..=MOST => DataType::UInt16,
                 _ => DataType::Utf8,
             };
-            for columns in [vec![words(&keys, &all)], vec![words(&keys, &all), texts(&all)], vec![texts(&all), words(&keys, &all)]] {
+            for columns in
+                [vec![words(&keys, &all)], vec![words(&keys, &all), texts(&all)], vec![texts(&all), words(&keys, &all)]]
+            {
                 for array in united(&columns) {
                     let of = array.as_any_dictionary_opt().map_or(array.data_type(), |words| words.keys().data_type());
                     assert_eq!(of, &expected, "{count} words");

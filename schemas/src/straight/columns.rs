@@ -1,7 +1,7 @@
 //! The reader's columns as they grow, and as a batch.
 
-use std::{array, mem};
 use std::sync::Arc;
+use std::{array, mem};
 
 use arrow_array::{
     ArrayRef, FixedSizeBinaryArray, Int64Array, ListArray, RecordBatch, StructArray, TimestampMicrosecondArray,
@@ -169,12 +169,14 @@ impl Columns {
 
 /// The fields, with the type of those columns that are dictionaries of words, or records in which some are.
 fn with_words(fields: &Fields, columns: &[ArrayRef]) -> Fields {
-    let with_words = |(number, field): (usize, &FieldRef)| match (columns.get(number).map(|c| c.data_type()), field.data_type()) {
-        (Some(words @ DataType::Dictionary(..)), DataType::Utf8) | (Some(words @ DataType::Struct(_)), DataType::Struct(_)) => {
-            Arc::new(field.as_ref().clone().with_data_type(words.clone()))
-        }
-        _ => Arc::clone(field),
-    };
+    let with_words =
+        |(number, field): (usize, &FieldRef)| match (columns.get(number).map(|c| c.data_type()), field.data_type()) {
+            (Some(words @ DataType::Dictionary(..)), DataType::Utf8)
+            | (Some(words @ DataType::Struct(_)), DataType::Struct(_)) => {
+                Arc::new(field.as_ref().clone().with_data_type(words.clone()))
+            }
+            _ => Arc::clone(field),
+        };
     fields.iter().enumerate().map(with_words).collect()
 }
 

@@ -69,7 +69,11 @@ impl Columns {
         match piece {
             Piece::Body { from, to } => {
                 let (from, to) = (read.at(*from), read.at(*to));
-                if read.empties.is_empty() { read.copy(from, to, out) } else { read.copy_without_empties(from, to, out) }
+                if read.empties.is_empty() {
+                    read.copy(from, to, out)
+                } else {
+                    read.copy_without_empties(from, to, out)
+                }
             }
             Piece::Fixed(fixed) => out.extend_from_slice(fixed),
             Piece::Optional(column) => optional(self.texts[*column].value(row), out),

@@ -22,9 +22,7 @@ impl Text<'_> {
     pub(super) fn head(&self) -> u128 {
         let len = self.value.len().min(PIECE);
         match self.piece {
-            Some(piece) => {
-                u128::from_le_bytes(*piece) & u128::MAX.checked_shr(8 * (PIECE - len) as u32).unwrap_or(0)
-            }
+            Some(piece) => u128::from_le_bytes(*piece) & u128::MAX.checked_shr(8 * (PIECE - len) as u32).unwrap_or(0),
             None => {
                 let mut piece = [0; PIECE];
                 piece[..len].copy_from_slice(&self.value[..len]);

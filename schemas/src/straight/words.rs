@@ -309,7 +309,8 @@ mod tests {
             piece[..word.len()].copy_from_slice(word.as_bytes());
             hash(u128::from_le_bytes(piece), word.len()) & (places - 1)
         };
-        let meeting: Vec<_> = (0..).map(|n: u64| format!("{n:x}")).filter(|w| hash_of(w) == 77).take(LOOKS + 1).collect();
+        let meeting: Vec<_> =
+            (0..).map(|n: u64| format!("{n:x}")).filter(|w| hash_of(w) == 77).take(LOOKS + 1).collect();
         check(&meeting[..LOOKS], true);
         check(&meeting, false);
     }
