@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Place, Which, find, find_one};
 use crate::admin::{Admin, Record, Records};
-use crate::audit::{Auditor, Deed};
+use crate::audit::{Auditor, Deed, INSTALLATION};
 use crate::config::Settings;
 use crate::confirm::Consent;
 use crate::{exit, output};
@@ -164,6 +164,7 @@ async fn each(
     for letter in letters {
         let deed = Deed {
             action,
+            tenant: INSTALLATION.to_owned(),
             entity_type: "dead_letter",
             entity_id: letter.place(),
             details: json!({
