@@ -108,11 +108,9 @@ fn worded(mut decoder: BatchDecoder, numbers: Range<u64>, words: u64) -> Decoded
         let word = |column: &str| format!("{column}{}", number % words);
         let maybe = |column: &str| if number % words == 0 { String::new() } else { word(column) };
         let event = AuditEvent::builder(word("t"), word("s"), word("a"), word("y"), number.to_string())
-            .event_id(uuid::Uuid::from_u128(u128::from(number)))
-            .environment(maybe("e"))
-            .http_method(maybe("h"));
+            .event_id(uuid::Uuid::from_u128(u128::from(number)));
         let mut event = event.build().unwrap();
-        event.producer.id = maybe("p");
+        (event.environment, event.http_method, event.producer.id) = (maybe("e"), Some(maybe("h")), maybe("p"));
         push(&mut decoder, &event, number as i64);
     }
     decoder.finish().unwrap().remove(0)
