@@ -37,7 +37,8 @@ const IDLE_LANES: usize = 4;
 /// Decoded events, in the order they were pushed: those that went straight, whoever wrote them, or those of one writer schema that did not.
 #[derive(Clone, Debug)]
 pub struct Decoded {
-    /// The events as columns, in the shape of the reader schema ([`Schemas::arrow_schema`]).
+    /// The events as columns, in the shape of the reader schema ([`Schemas::arrow_schema`]), but that texts of which there are few may be dictionaries
+    /// with 16-bit keys, in which the empty text, which is the absent one too, is the first: [`crate::without_words`].
     pub batch: RecordBatch,
     /// Where each row comes from.
     pub positions: Vec<Position>,

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StructArray};
+use arrow_array::types::UInt16Type;
+use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StringArray, StructArray};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema, SchemaRef};
 
 /// The schema without metadata.
@@ -21,6 +22,14 @@ fn plain_field(field: &FieldRef) -> FieldRef {
         other => other.clone(),
     };
     Arc::new(Field::new(field.name(), data_type, field.is_nullable()))
+}
+
+/// The batch with plain texts, as the schema has them, where it has dictionaries of words.
+///
+/// # Errors
+/// The batch has another shape than the schema.
+pub fn without_words(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    conform(batch, schema)
 }
 
 /// The batch's columns under a schema of the same shape.
@@ -46,6 +55,11 @@ fn conform_column(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowErr
             let from = column.as_list::<i32>();
             let items = conform_column(from.values(), item.data_type())?;
             Ok(Arc::new(ListArray::try_new(item.clone(), from.offsets().clone(), items, from.nulls().cloned())?))
+        }
+        (DataType::Dictionary(_, _), DataType::Utf8) => {
+            let words = column.as_dictionary_opt::<UInt16Type>().and_then(|c| c.downcast_dict::<StringArray>());
+            let words = words.ok_or_else(|| ArrowError::SchemaError("a dictionary of another kind".to_owned()))?;
+            Ok(Arc::new(words.into_iter().collect::<StringArray>()))
         }
         _ => Ok(column.clone()),
     }

@@ -13,7 +13,7 @@
 //! sequence number, and must stay one row. Nor is anything that Kafka adds.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, TimestampMicrosecondType};
+use arrow_array::types::{Int32Type, TimestampMicrosecondType, UInt16Type};
 use arrow_array::{
     Array, ArrayRef, DictionaryArray, FixedSizeBinaryArray, ListArray, PrimitiveArray, RecordBatch, StringArray,
 };
@@ -71,6 +71,8 @@ pub(crate) fn digest<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> [u8; HAS
 
 /// A text column as slices, null as empty.
 struct Texts<'a> {
+    /// Of a dictionary.
+    keys: Option<&'a [u16]>,
     offsets: &'a [i32],
     data: &'a [u8],
     nulls: Option<&'a NullBuffer>,
@@ -78,12 +80,17 @@ struct Texts<'a> {
 
 impl<'a> Texts<'a> {
     fn of(column: Option<&'a ArrayRef>, name: &'static str) -> Result<Self, ShapeFault> {
-        let array: &StringArray = column.and_then(|c| c.as_string_opt()).ok_or(ShapeFault { column: name })?;
-        Ok(Self { offsets: array.value_offsets(), data: array.value_data(), nulls: array.nulls() })
+        let fault = ShapeFault { column: name };
+        let column = column.ok_or_else(|| fault.clone())?;
+        let dictionary = column.as_dictionary_opt::<UInt16Type>().filter(|words| words.logical_null_count() == 0);
+        let array: &StringArray = dictionary.map_or(column, DictionaryArray::values).as_string_opt().ok_or(fault)?;
+        let keys = dictionary.map(|words| &words.keys().values()[..]);
+        Ok(Self { keys, offsets: array.value_offsets(), data: array.value_data(), nulls: array.nulls() })
     }
 
     #[inline]
     fn get(&self, row: usize) -> &'a [u8] {
+        let row = self.keys.map_or(row, |keys| keys[row].into());
         if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
             return &[];
         }

@@ -37,11 +37,13 @@ mod nearest;
 #[cfg(feature = "registry")]
 pub mod registry;
 mod schemas;
+mod sha;
 mod straight;
 mod validate;
 
 pub use batch::{BatchDecoder, DecodeFault, Decoded};
 pub use builder::EventBuilder;
+pub use columns::without_words;
 pub use decode::decode;
 pub use encode::{encode, encoded_len};
 pub use event::{

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::faults;
 use crate::flatten::{BodyError, flatten};
+use crate::words::{Texts, unite};
 
 /// Rows ready to be sent, as `FORMAT ArrowStream` with the columns of [`crate::EVENT_COLUMNS`].
 ///
@@ -71,7 +72,7 @@ pub fn event_body(decoded: &[Decoded], topic: &str) -> Result<EventBody, BodyErr
         identity.add(batch, positions, &content)?;
         batches.push(flatten(batch, positions, topic, content)?);
     }
-    body_of(batches, identity.finish())
+    body_of(unite(&batches)?, identity.finish())
 }
 
 /// The body of flat `batches`, whose rows `hash` stands for.
@@ -171,7 +172,7 @@ impl Identity {
                 .ok_or_else(|| missing(name))
         };
         let id = producer
-            .and_then(|record| record.column_by_name("id")?.as_string_opt::<i32>())
+            .and_then(|record| Texts::of(record.column_by_name("id")?))
             .ok_or_else(|| missing("producer_id"))?;
         let epoch = number(producer, "epoch")?;
         let seq = number(producer, "seq")?;

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use arrow_array::types::Int32Type;
+use arrow_array::types::UInt16Type;
 use arrow_array::{
     Array, ArrayRef, DictionaryArray, FixedSizeBinaryArray, Int32Array, Int64Array, ListArray, RecordBatch,
-    StringArray, StructArray, TimestampMillisecondArray, UInt64Array,
+    StringArray, StructArray, TimestampMillisecondArray, UInt16Array, UInt64Array,
 };
 use arrow_schema::{ArrowError, Field, Schema};
 use auditstream_schemas::Position;
@@ -86,10 +86,10 @@ pub(crate) fn version(timestamp_ms: i64) -> u64 {
     u64::MAX - u64::try_from(timestamp_ms).unwrap_or(0)
 }
 
-/// A column that is `word` in each of `rows` rows.
+/// A column that is `word`, which is not empty, in each of `rows` rows.
 fn one_word(word: &str, rows: usize) -> Result<ArrayRef, BodyError> {
-    let keys = Int32Array::from(vec![0; rows]);
-    Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::new(StringArray::from(vec![word])))?))
+    let (keys, words) = (UInt16Array::from(vec![1; rows]), StringArray::from(vec!["", word]));
+    Ok(Arc::new(DictionaryArray::<UInt16Type>::try_new(keys, Arc::new(words))?))
 }
 
 fn top<'a>(batch: &'a RecordBatch, column: &'static str, field: &str) -> Result<&'a ArrayRef, BodyError> {

@@ -44,6 +44,7 @@ mod target;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod words;
 
 pub use analysts::{Analyst, AnalystError, Analysts, PasswordHash};
 pub use archive::{ArchivedColumn, Fingerprint, PIECE_ROWS, PartitionOnDisk, Piece, Staging};

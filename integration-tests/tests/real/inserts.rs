@@ -102,6 +102,69 @@ fn event_times_from_1900_to_2299_are_stored_exactly() {
     }
 }
 
+/// Events `numbers` with so many different words in each column of words, the empty one among them where it may be.
+fn worded(mut decoder: BatchDecoder, numbers: Range<u64>, words: u64) -> Decoded {
+    for number in numbers {
+        let word = |column: &str| format!("{column}{}", number % words);
+        let maybe = |column: &str| if number % words == 0 { String::new() } else { word(column) };
+        let event = AuditEvent::builder(word("t"), word("s"), word("a"), word("y"), number.to_string())
+            .event_id(uuid::Uuid::from_u128(u128::from(number)));
+        let mut event = event.build().unwrap();
+        (event.environment, event.http_method, event.producer.id) = (maybe("e"), Some(maybe("h")), maybe("p"));
+        push(&mut decoder, &event, number as i64);
+    }
+    decoder.finish().unwrap().remove(0)
+}
+
+/// Dictionaries of every size, beside others and beside plain texts: a number that stands for another word would be another event.
+#[test]
+fn words_are_what_they_were_however_many_there_are_and_in_however_many_batches() {
+    let fixture = Fixture::new(Options::light("insert-words"));
+    let schemas = Arc::new(Schemas::builtin().unwrap());
+    let straight = || BatchDecoder::new(Arc::clone(&schemas));
+    let long = || BatchDecoder::reference(Arc::clone(&schemas));
+    let mut from = 0;
+    for words in [1, 2, 127, 128, 129, 255, 256, 257, 5_000, 8_191, 8_192, 8_193, 40_000] {
+        let rows = (words + words / 2).max(60);
+        let mut next = |decoder: BatchDecoder| {
+            from += rows;
+            worded(decoder, from - rows..from, words)
+        };
+        let mut bodies = vec![vec![next(straight())], vec![next(straight()), next(long()), next(straight())]];
+        if words < 1_000 {
+            bodies.push(vec![next(long()), next(straight())]);
+            bodies.push(vec![next(long())]);
+        }
+        for (number, batches) in bodies.iter().enumerate() {
+            let body = event_body(batches, "topic").unwrap();
+            insert(&fixture, &body, &format!("{words}/{number}")).unwrap();
+            // In pieces too, as when ClickHouse has too little memory: the same events again.
+            block_on(fixture.store(Role::Ingest).insert_in_pieces(&body, &format!("{words}/{number}"), 3)).unwrap();
+        }
+        let of = |column: &str| format!("concat('{column}', toString(_offset % {words}))");
+        let is = |name: &str, column: &str| format!("{name} = {}", of(column));
+        let may_be = |name: &str, column: &str| format!("{name} = if(_offset % {words} = 0, '', {})", of(column));
+        let conditions = [
+            is("tenant_id", "t"),
+            is("service", "s"),
+            is("action", "a"),
+            is("entity_type", "y"),
+            may_be("environment", "e"),
+            may_be("http_method", "h"),
+            may_be("producer_id", "p"),
+            "_topic = 'topic' AND operation = 'OTHER' AND actor_kind = 'SYSTEM' AND outcome = 'SUCCESS'".to_owned(),
+            "entity_id = toString(_offset)".to_owned(),
+        ];
+        for condition in conditions {
+            let wrong = format!("SELECT count() FROM events WHERE NOT ({condition})");
+            assert_eq!(fixture.admin().number(&wrong), 0, "{words} words: {condition}");
+        }
+        assert_eq!(fixture.admin().number("SELECT count() FROM events FINAL"), from);
+        fixture.admin().run("TRUNCATE TABLE events");
+        from = 0;
+    }
+}
+
 #[test]
 fn ten_refused_rows_of_two_hundred_thousand_are_named_and_all_others_land() {
     const ROWS: u64 = 200_000;

@@ -9,7 +9,8 @@ use arrow_array::{Array as _, ArrayRef, DictionaryArray, Int32Array, StringArray
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::ArrowError;
 
-use super::input::{Input, PIECE, Text};
+use super::input::{Input, PIECE, Text, append_piece};
+use super::words::{self, Words};
 
 /// Values that are given away as one piece of memory, batch after batch.
 #[derive(Debug)]
@@ -119,11 +120,24 @@ impl Offsets {
 pub(super) struct Texts {
     bytes: Values<u8>,
     offsets: Offsets,
+    /// Of a column of words the rows in front of these.
+    words: Option<Box<Words>>,
 }
 
 impl Texts {
+    /// A column of words.
+    pub(super) fn of_words() -> Self {
+        Self { words: Some(Box::new(Words::new())), ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.offsets.len()
+        self.numbered() + self.offsets.len()
+    }
+
+    /// Rows that are numbers of words.
+    #[inline]
+    fn numbered(&self) -> usize {
+        self.words.as_ref().map_or(0, |words| words.keys.len())
     }
 
     #[inline(never)]
@@ -144,26 +158,41 @@ impl Texts {
         self.push(input.nullable()?)
     }
 
+    /// A union of string and null.
+    #[inline(never)]
+    pub(super) fn null_last(&mut self, input: &mut Input<'_>) -> Option<()> {
+        self.push(input.null_last()?)
+    }
+
     /// A text that does not come from the record.
+    #[inline(never)]
     pub(super) fn put(&mut self, text: &[u8]) -> Option<()> {
-        self.bytes.extend_from_slice(text);
-        self.offsets.push(self.bytes.len())
+        self.push(Text { value: text, piece: None })
     }
 
     /// A value; empty when there is no such value.
     pub(super) fn value(&self, number: usize) -> &[u8] {
-        self.bytes.get(self.offsets.range(number)).unwrap_or_default()
+        match (&self.words, number.checked_sub(self.numbered())) {
+            (Some(words), None) => words.value(number),
+            (_, text) => self.bytes.get(self.offsets.range(text.unwrap_or(number))).unwrap_or_default(),
+        }
     }
 
     #[inline(always)]
-    pub(super) fn push(&mut self, text: Text<'_>) -> Option<()> {
+    fn push(&mut self, text: Text<'_>) -> Option<()> {
+        if let Some(words) = &mut self.words
+            && words.push(text)
+        {
+            return Some(());
+        }
+        self.push_text(text)
+    }
+
+    /// A text of a column that is not one of words, or not any more.
+    #[inline(always)]
+    pub(super) fn push_text(&mut self, text: Text<'_>) -> Option<()> {
         match text.piece {
-            // Of fixed size this is one move; a call that copies so few bytes costs more than the bytes.
-            Some(piece) if text.value.len() <= PIECE => {
-                let end = self.bytes.len() + text.value.len();
-                self.bytes.extend_from_slice(piece);
-                self.bytes.truncate(end);
-            }
+            Some(piece) if text.value.len() <= PIECE => append_piece(piece, text.value.len(), &mut self.bytes),
             _ => self.bytes.extend_from_slice(text.value),
         }
         self.offsets.push(self.bytes.len())
@@ -171,18 +200,56 @@ impl Texts {
 
     /// Moves the values of `from` behind its own.
     pub(super) fn append(&mut self, from: &mut Texts) {
+        if let (Some(words), Some(from)) = (&mut self.words, &mut from.words) {
+            words.append(from);
+        }
         self.offsets.append(&mut from.offsets);
         self.bytes.append(&mut from.bytes);
     }
 
-    pub(super) fn truncate(&mut self, rows: usize) {
-        self.offsets.truncate(rows);
+    /// Takes values away that came since the last [`Texts::append`] from here.
+    pub(super) fn take_back(&mut self, to: usize) {
+        let numbered = self.numbered();
+        self.offsets.truncate(to.saturating_sub(numbered).min(self.offsets.len()));
         self.bytes.truncate(self.offsets.end());
+        if let Some(words) = &mut self.words {
+            words.take_back(to.min(numbered));
+        }
     }
 
+    /// Starts with other words: for another batch.
+    pub(super) fn forget_words(&mut self) {
+        if let Some(words) = &mut self.words {
+            words.forget();
+        }
+    }
+
+    /// All values: words as a dictionary, unless there were too many.
     pub(super) fn take(&mut self) -> Result<ArrayRef, ArrowError> {
+        if let Some(words) = &mut self.words {
+            let (keys, words) = words.take()?;
+            if self.offsets.len() == 0 {
+                return words::array(keys, words);
+            }
+            self.unfold(&keys, &words)?;
+        }
         let bytes = Buffer::from_vec(self.bytes.take());
         Ok(Arc::new(StringArray::try_new(self.offsets.take(), bytes, None)?))
+    }
+
+    /// Puts texts in front instead of their numbers. They are no longer than the records that they come from, as if they had come as texts.
+    #[cold]
+    fn unfold(&mut self, keys: &[u16], words: &StringArray) -> Result<(), ArrowError> {
+        let mut all = Self::default();
+        for key in keys {
+            let word = words.value(usize::from(*key)).as_bytes();
+            all.bytes.extend_from_slice(word);
+            all.offsets.push(all.bytes.len()).ok_or(ArrowError::OffsetOverflowError(all.bytes.len()))?;
+        }
+        all.offsets.append(&mut self.offsets);
+        all.bytes.append(&mut self.bytes);
+        (self.offsets, self.bytes) = (all.offsets, all.bytes);
+        Ok(())
     }
 }
 

@@ -1,17 +1,17 @@
 //! The reader's columns as they grow, and as a batch.
 
-use std::mem;
 use std::sync::Arc;
+use std::{array, mem};
 
 use arrow_array::{
     ArrayRef, FixedSizeBinaryArray, Int64Array, ListArray, RecordBatch, StructArray, TimestampMicrosecondArray,
 };
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
-use arrow_schema::{ArrowError, DataType, FieldRef, Fields, SchemaRef};
+use arrow_schema::{ArrowError, DataType, FieldRef, Fields, Schema, SchemaRef};
 
 use super::Taken;
 use super::column::{Offsets, Symbols, Texts, Values};
-use super::steps::{NUMBERS, ROW_TEXTS, SYMBOLS, TEXTS};
+use super::steps::{NUMBERS, ROW_TEXTS, SYMBOLS, TEXTS, WORDS};
 use crate::event::{ActorKind, Operation, Outcome, Priority};
 use crate::hash::{HASH_BYTES, V1_COLUMNS};
 
@@ -30,9 +30,11 @@ pub(super) struct Columns {
     /// What a later reader schema adds.
     pub(super) later: Vec<Texts>,
     pub(super) content_hashes: Values<u8>,
-    /// Bytes that were left in the body at each mark of the plan.
+    /// Bytes that were left in the body before each step of the plan, and behind the last.
     pub(super) marks: Vec<usize>,
-    /// Room for a canonical body.
+    /// The canonical body of the last row while its hash waits for the next row's: two at once take hardly longer than one. Empty when none waits.
+    pub(super) waiting: Vec<u8>,
+    /// Room for another one.
     pub(super) canonical: Vec<u8>,
 }
 
@@ -50,10 +52,11 @@ impl Columns {
                 Symbols::new(Priority::ALL.iter().map(|symbol| symbol.as_str())),
             ],
             changes: Offsets::default(),
-            texts: [(); TEXTS].map(|()| Texts::default()),
+            texts: array::from_fn(|text| if WORDS.contains(&text) { Texts::of_words() } else { Texts::default() }),
             later: (0..later).map(|_| Texts::default()).collect(),
             content_hashes: Values::default(),
             marks: Vec::new(),
+            waiting: Vec::new(),
             canonical: Vec::new(),
         }
     }
@@ -82,12 +85,13 @@ impl Columns {
         self.changes.truncate(rows);
         let changes = self.changes.end();
         let (of_rows, of_changes) = self.texts.split_at_mut(ROW_TEXTS);
-        of_rows.iter_mut().chain(&mut self.later).for_each(|texts| texts.truncate(rows));
-        of_changes.iter_mut().for_each(|texts| texts.truncate(changes));
+        of_rows.iter_mut().chain(&mut self.later).for_each(|texts| texts.take_back(rows));
+        of_changes.iter_mut().for_each(|texts| texts.take_back(changes));
     }
 
     /// Moves the rows of `from` behind its own.
     pub(super) fn append(&mut self, from: &mut Columns) {
+        from.hash_last();
         self.rows += mem::take(&mut from.rows);
         self.event_id.append(&mut from.event_id);
         self.content_hashes.append(&mut from.content_hashes);
@@ -98,6 +102,12 @@ impl Columns {
         self.later.iter_mut().zip(&mut from.later).for_each(|(to, from)| to.append(from));
     }
 
+    /// For another batch.
+    pub(super) fn forget_words(&mut self) {
+        self.texts.iter_mut().for_each(Texts::forget_words);
+    }
+
+    /// As a batch of `schema`, but that columns of words may be dictionaries.
     pub(super) fn take(&mut self, schema: &SchemaRef) -> Result<Taken, ArrowError> {
         self.rows = 0;
         let hashes = Buffer::from_vec(self.content_hashes.take());
@@ -151,15 +161,28 @@ impl Columns {
             columns.push(texts.take()?);
         }
         Ok(Taken {
-            batch: RecordBatch::try_new(Arc::clone(schema), columns)?,
+            batch: RecordBatch::try_new(Arc::new(Schema::new(with_words(schema.fields(), &columns))), columns)?,
             content_hashes: FixedSizeBinaryArray::try_new(HASH_BYTES as i32, hashes, None)?,
         })
     }
 }
 
+/// The fields, with the type of those columns that are dictionaries of words, or records in which some are.
+fn with_words(fields: &Fields, columns: &[ArrayRef]) -> Fields {
+    let with_words =
+        |(number, field): (usize, &FieldRef)| match (columns.get(number).map(|c| c.data_type()), field.data_type()) {
+            (Some(words @ DataType::Dictionary(..)), DataType::Utf8)
+            | (Some(words @ DataType::Struct(_)), DataType::Struct(_)) => {
+                Arc::new(field.as_ref().clone().with_data_type(words.clone()))
+            }
+            _ => Arc::clone(field),
+        };
+    fields.iter().enumerate().map(with_words).collect()
+}
+
 fn record_of(schema: &SchemaRef, name: &str, columns: Vec<ArrayRef>) -> Result<ArrayRef, ArrowError> {
     match schema.field_with_name(name)?.data_type() {
-        DataType::Struct(fields) => Ok(Arc::new(StructArray::try_new(fields.clone(), columns, None)?)),
+        DataType::Struct(fields) => Ok(Arc::new(StructArray::try_new(with_words(fields, &columns), columns, None)?)),
         other => Err(ArrowError::SchemaError(format!("{name} is {other}, expected a struct"))),
     }
 }

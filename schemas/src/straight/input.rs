@@ -17,6 +17,20 @@ pub(super) struct Text<'a> {
 impl Text<'_> {
     const EMPTY: Self = Self { value: &[], piece: Some(&[0; PIECE]) };
 
+    /// Its first bytes as a number, and nothing behind its end.
+    #[inline(always)]
+    pub(super) fn head(&self) -> u128 {
+        let len = self.value.len().min(PIECE);
+        match self.piece {
+            Some(piece) => u128::from_le_bytes(*piece) & u128::MAX.checked_shr(8 * (PIECE - len) as u32).unwrap_or(0),
+            None => {
+                let mut piece = [0; PIECE];
+                piece[..len].copy_from_slice(&self.value[..len]);
+                u128::from_le_bytes(piece)
+            }
+        }
+    }
+
     /// Whether the bytes are UTF-8; nearly all are short and ASCII.
     #[inline(always)]
     fn is_utf8(&self) -> bool {
@@ -31,6 +45,15 @@ impl Text<'_> {
             _ => self.value.is_ascii() || std::str::from_utf8(self.value).is_ok(),
         }
     }
+}
+
+/// Appends the first bytes of a piece.
+#[inline(always)]
+pub(super) fn append_piece<const N: usize>(piece: &[u8; N], len: usize, out: &mut Vec<u8>) {
+    // Of fixed size this is one move; a call that copies so few bytes costs more than the bytes.
+    let end = out.len() + len;
+    out.extend_from_slice(piece);
+    out.truncate(end);
 }
 
 /// What is left of a body.

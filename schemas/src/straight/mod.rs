@@ -7,8 +7,8 @@
 //! by arrow-avro. So does every record of a schema that no plan can be made for.
 //!
 //! Whatever is accepted here the guard accepts too, and arrow-avro makes the same row of it; the tests and the fuzzer hold both to that. Two things
-//! differ in form: an absent text is an empty one, as the table has it, and the content hash of each row is made on the way (`hash.rs`), of the bytes as they
-//! came where they are canonical.
+//! differ in form: an absent text is an empty one, as the table has it, and columns of few words are dictionaries (`words.rs`). The content hash of each row
+//! is made on the way (`hash.rs`), of the bytes as they came where they are canonical.
 
 mod column;
 mod columns;
@@ -20,6 +20,7 @@ mod steps;
 mod target;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use arrow_array::{FixedSizeBinaryArray, RecordBatch};
 use arrow_schema::{ArrowError, SchemaRef};
@@ -59,12 +60,13 @@ impl StraightLane {
         self.stage.push(body, plan)
     }
 
-    /// The rows as a batch of `schema`, which is the reader's; empty afterwards.
+    /// The rows as a batch of `schema`, which is the reader's, but that columns of words may be dictionaries; empty afterwards.
     ///
     /// # Errors
     /// The schema is another one.
     pub(crate) fn take(&mut self, schema: &SchemaRef) -> Result<Taken, ArrowError> {
         self.rest.append(&mut self.stage);
+        self.stage.forget_words();
         self.rest.take(schema)
     }
 }

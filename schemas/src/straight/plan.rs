@@ -31,7 +31,6 @@ struct Run {
     first: usize,
     /// The leaf that would go on with it.
     next: usize,
-    mark: usize,
     /// Where its steps begin.
     step: usize,
 }
@@ -47,7 +46,6 @@ struct Compiler<'s> {
     /// Of each leaf of the canonical body, unless it is in a piece that begins before.
     pieces: [Option<Piece>; LEAVES],
     run: Option<Run>,
-    marks: usize,
     skipped: Vec<&'s RecordField>,
 }
 
@@ -61,7 +59,6 @@ impl<'s> Compiler<'s> {
             defaults: Vec::new(),
             pieces: [const { None }; LEAVES],
             run: None,
-            marks: 0,
             skipped: Vec::new(),
         }
     }
@@ -70,7 +67,7 @@ impl<'s> Compiler<'s> {
         self.end_run();
         self.steps.append(&mut self.defaults);
         let pieces = self.pieces.into_iter().flatten().collect();
-        Some(Plan { steps: self.steps.into_boxed_slice(), pieces, marks: self.marks })
+        Some(Plan { steps: self.steps.into_boxed_slice(), pieces })
     }
 
     fn record(&mut self, writer: &'s RecordSchema, readers: &[ReaderField<'s>]) -> Option<()> {
@@ -202,8 +199,7 @@ impl<'s> Compiler<'s> {
             (Some(leaf), Some(run)) if run.next == leaf => run.next += 1,
             (Some(leaf), _) => {
                 self.end_run();
-                let mark = self.mark();
-                self.run = Some(Run { first: leaf, next: leaf + 1, mark, step: self.steps.len() });
+                self.run = Some(Run { first: leaf, next: leaf + 1, step: self.steps.len() });
             }
             (None, _) => self.end_run(),
         }
@@ -220,21 +216,14 @@ impl<'s> Compiler<'s> {
         Some(())
     }
 
-    fn mark(&mut self) -> usize {
-        self.steps.push(Step::Mark(self.marks));
-        self.marks += 1;
-        self.marks - 1
-    }
-
     fn end_run(&mut self) {
         let Some(run) = self.run.take() else { return };
         if (run.first, run.next) == (0, LEAVES) {
             self.steps.truncate(run.step);
             self.steps.push(Step::Content);
         }
-        let to = self.mark();
         if let Some(piece) = self.pieces.get_mut(run.first) {
-            *piece = Some(Piece::Body { from: run.mark, to });
+            *piece = Some(Piece::Body { from: run.step, to: self.steps.len() });
         }
     }
 

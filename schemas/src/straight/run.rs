@@ -1,5 +1,7 @@
 //! A record's pass through the steps of its plan.
 
+use std::mem;
+
 use uuid::Uuid;
 
 use super::column::{Offsets, Symbols, Texts};
@@ -12,49 +14,64 @@ impl Columns {
     /// Appends a body as a row, or answers `None` and is as before.
     pub(super) fn push(&mut self, body: &[u8], plan: &Plan) -> Option<()> {
         let mut input = Input::new(body);
-        if self.marks.len() < plan.marks {
-            self.marks.resize(plan.marks, 0);
+        let mut marks = mem::take(&mut self.marks);
+        if marks.len() <= plan.steps.len() {
+            marks.resize(plan.steps.len() + 1, 0);
         }
-        match self.run(&plan.steps, &mut input) {
-            Some(()) if input.left() == 0 => {
-                let hash = self.content_hash(body, plan, input.empties());
-                self.content_hashes.extend_from_slice(&hash);
-                self.rows += 1;
-                Some(())
-            }
-            _ => {
-                self.take_back();
-                None
-            }
+        let read = self.read(&plan.steps, &mut marks, &mut input);
+        if read.is_some() {
+            self.hash_content(body, plan, &marks, input.empties());
+            self.rows += 1;
+        } else {
+            self.take_back();
         }
+        self.marks = marks;
+        read
     }
 
+    /// All of the body, by all steps; what was left before each goes to `marks`, for that costs less than steps of its own.
+    fn read(&mut self, steps: &[Step], marks: &mut [usize], input: &mut Input<'_>) -> Option<()> {
+        let (before, behind) = marks.split_at_mut_checked(steps.len())?;
+        for (step, mark) in steps.iter().zip(before) {
+            *mark = input.left();
+            self.step(step, input)?;
+        }
+        *behind.first_mut()? = 0;
+        if input.left() == 0 { Some(()) } else { None }
+    }
+
+    /// The steps of a change.
     fn run(&mut self, steps: &[Step], input: &mut Input<'_>) -> Option<()> {
         for step in steps {
-            match step {
-                Step::Text { column, form } => self.text(*column)?.read(*form, input)?,
-                Step::Content => self.content(input)?,
-                Step::Mark(mark) => *self.marks.get_mut(*mark)? = input.left(),
-                Step::Symbol(column) => self.symbols.get_mut(*column)?.symbol(input)?,
-                Step::Mapped { column, keys } => self.symbols.get_mut(*column)?.mapped(keys, input)?,
-                Step::Long(column) => self.numbers.get_mut(*column)?.push(input.long()?),
-                Step::Int(column) => {
-                    self.numbers.get_mut(*column)?.push(i64::from(i32::try_from(input.long()?).ok()?));
-                }
-                Step::Skip { guard, depth } => input.skip(guard, *depth)?,
-                Step::EventId => self.event_id(input)?,
-                Step::OccurredAt => self.occurred_at(input)?,
-                Step::Changes => {
-                    let [.., path, old, new] = &mut self.texts;
-                    changes(&mut self.changes, [path, old, new], input)?;
-                }
-                Step::ChangesOf(steps) => self.changes_of(steps, input)?,
-                Step::Branch(branch) => input.branch(*branch)?,
-                Step::PutText { column, text } => self.text(*column)?.put(text)?,
-                Step::PutSymbol { column, key } => self.symbols.get_mut(*column)?.put(*key),
-                Step::PutLong { column, number } => self.numbers.get_mut(*column)?.push(*number),
-                Step::PutNoChanges => self.changes.push(self.changes.end())?,
+            self.step(step, input)?;
+        }
+        Some(())
+    }
+
+    #[inline(always)]
+    fn step(&mut self, step: &Step, input: &mut Input<'_>) -> Option<()> {
+        match step {
+            Step::Text { column, form } => self.text(*column)?.read(*form, input)?,
+            Step::Content => self.content(input)?,
+            Step::Symbol(column) => self.symbols.get_mut(*column)?.symbol(input)?,
+            Step::Mapped { column, keys } => self.symbols.get_mut(*column)?.mapped(keys, input)?,
+            Step::Long(column) => self.numbers.get_mut(*column)?.push(input.long()?),
+            Step::Int(column) => {
+                self.numbers.get_mut(*column)?.push(i64::from(i32::try_from(input.long()?).ok()?));
             }
+            Step::Skip { guard, depth } => input.skip(guard, *depth)?,
+            Step::EventId => self.event_id(input)?,
+            Step::OccurredAt => self.occurred_at(input)?,
+            Step::Changes => {
+                let [.., path, old, new] = &mut self.texts;
+                changes(&mut self.changes, [path, old, new], input)?;
+            }
+            Step::ChangesOf(steps) => self.changes_of(steps, input)?,
+            Step::Branch(branch) => input.branch(*branch)?,
+            Step::PutText { column, text } => self.text(*column)?.put(text)?,
+            Step::PutSymbol { column, key } => self.symbols.get_mut(*column)?.put(*key),
+            Step::PutLong { column, number } => self.numbers.get_mut(*column)?.push(*number),
+            Step::PutNoChanges => self.changes.push(self.changes.end())?,
         }
         Some(())
     }
@@ -125,9 +142,9 @@ fn changes(offsets: &mut Offsets, [path, old, new]: [&mut Texts; 3], input: &mut
     let count = usize::try_from(input.long()?).ok()?;
     if count > 0 {
         for _ in 0..count {
-            path.push(input.text()?)?;
-            old.push(input.nullable()?)?;
-            new.push(input.nullable()?)?;
+            path.push_text(input.text()?)?;
+            old.push_text(input.nullable()?)?;
+            new.push_text(input.nullable()?)?;
         }
         if input.long()? != 0 {
             return None;
@@ -143,7 +160,7 @@ impl Texts {
             Form::Nullable => self.nullable(input),
             Form::Required => self.non_empty(input),
             Form::Any => self.text(input),
-            Form::NullLast => self.push(input.null_last()?),
+            Form::NullLast => self.null_last(input),
         }
     }
 }

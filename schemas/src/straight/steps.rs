@@ -10,6 +10,8 @@ pub(super) const CHANGE_TEXTS: usize = 3;
 pub(super) const CHANGE_PATH: usize = ROW_TEXTS;
 /// Text columns of v1. Numbers from here on are the texts that a later reader schema adds.
 pub(super) const TEXTS: usize = ROW_TEXTS + CHANGE_TEXTS;
+/// Those of which there are few different ones: tenant, service, environment, action, entity type, HTTP method, producer.
+pub(super) const WORDS: [usize; 7] = [0, 1, 2, 3, 4, 18, 21];
 /// Columns of numbers: `occurred_at` and the producer's two.
 pub(super) const NUMBERS: usize = 3;
 /// Columns of symbols.
@@ -21,8 +23,6 @@ pub(crate) struct Plan {
     pub(super) steps: Box<[Step]>,
     /// The canonical body, from its begin to its end.
     pub(super) pieces: Box<[Piece]>,
-    /// How many places in a body are remembered for it.
-    pub(super) marks: usize,
 }
 
 /// One step. Columns are numbered by kind, in the order of the reader schema.
@@ -57,8 +57,6 @@ pub(super) enum Step {
         guard: Guard,
         depth: u32,
     },
-    /// A place to remember.
-    Mark(usize),
     /// Defaults.
     PutText {
         column: usize,
@@ -90,7 +88,7 @@ pub(super) enum Form {
 /// A piece of the canonical body.
 #[derive(Debug)]
 pub(super) enum Piece {
-    /// The body between two marks, which is canonical but for empty optional texts.
+    /// What the steps from one on read until another begins: canonical but for empty optional texts.
     Body {
         from: usize,
         to: usize,
