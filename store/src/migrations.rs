@@ -29,6 +29,7 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "dead_letter_actions",
         sql: include_str!("../migrations/0006_dead_letter_actions.sql"),
     },
+    Migration { version: 7, name: "consumer_pauses", sql: include_str!("../migrations/0007_consumer_pauses.sql") },
 ];
 
 impl Migration {

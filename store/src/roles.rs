@@ -2,7 +2,7 @@
 //!
 //! | role | may | may not |
 //! |---|---|---|
-//! | `audit_ingest` | insert into the three tables; read the ledger, positions, and what the figures need | read what events and dead letters hold, change or drop anything, reach out |
+//! | `audit_ingest` | insert into the three tables; read the ledger, positions, pauses, and what the figures need | read what events and dead letters hold, change or drop anything, reach out |
 //! | `audit_analyst` | read the three tables, FINAL without asking, within bounds of time, memory and rows | write, change a setting, reach out (url, file, s3, remote, executable, …) |
 //! | `audit_admin` | everything in the database, and these roles | other databases |
 
@@ -53,6 +53,7 @@ pub const ROLES: &[Role] = &[
             "INSERT ON {database}.ledger",
             "INSERT ON {database}.dead_letters",
             "SELECT ON {database}.ledger",
+            "SELECT ON {database}.consumer_pauses",
             "SELECT(event_id, content_hash, received_at, _topic, _partition, _offset) ON {database}.events",
             "SELECT(topic, partition, offset, timestamp, error_class, error_code) ON {database}.dead_letters",
             PARTS,
@@ -76,6 +77,7 @@ pub const ROLES: &[Role] = &[
             "SELECT ON {database}.hourly",
             "SELECT ON {database}.freshness",
             "SELECT ON {database}.dead_letter_actions",
+            "SELECT ON {database}.consumer_pauses",
             PARTS,
         ],
         local_grants: &[],

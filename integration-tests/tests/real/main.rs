@@ -3,6 +3,7 @@
 
 mod cli;
 mod consumer_admin;
+mod consumer_pause;
 mod crashes;
 mod custom_fields;
 mod dlq;
