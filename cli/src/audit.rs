@@ -14,8 +14,8 @@ use serde_json::Value as Json;
 use crate::config::Settings;
 use crate::output;
 
-/// Tenant of the events, and the service that they name.
-const TENANT: &str = "auditstream";
+/// The tenant of deeds that are about the installation and not about one tenant; and the service that all of them name.
+pub(crate) const INSTALLATION: &str = "auditstream";
 /// What the last acknowledgement may take at the end.
 const GRACE: Duration = Duration::from_secs(5);
 /// Longest wait for an acknowledgement: a person waits for the command.
@@ -25,6 +25,8 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) struct Deed {
     /// Such as `audit.dlq_retry`.
     pub(crate) action: &'static str,
+    /// Whose events, or [`INSTALLATION`].
+    pub(crate) tenant: String,
     /// Kind of what it is done to.
     pub(crate) entity_type: &'static str,
     /// And which.
@@ -74,7 +76,7 @@ impl Auditor {
     }
 
     async fn tell(&self, deed: &Deed, outcome: Outcome) -> anyhow::Result<()> {
-        let event = AuditEvent::builder(TENANT, TENANT, deed.action, deed.entity_type, &*deed.entity_id)
+        let event = AuditEvent::builder(&*deed.tenant, INSTALLATION, deed.action, deed.entity_type, &*deed.entity_id)
             .with(|event| {
                 event.operation = Operation::Update;
                 event.actor = Actor { name: Some(self.actor.clone()), ..Actor::user(&*self.actor) };
@@ -91,6 +93,27 @@ impl Auditor {
     pub(crate) async fn close(self) {
         self.producer.shutdown(GRACE).await;
     }
+}
+
+/// [`Auditor::audited`] with a client of its own, for a single deed.
+pub(crate) async fn around<T>(
+    settings: &Settings,
+    deed: Deed,
+    work: impl AsyncFnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let auditor = Auditor::new(settings).await?;
+    let result = auditor.audited(deed, work).await;
+    auditor.close().await;
+    result
+}
+
+/// Tells of a deed that was done already.
+pub(crate) async fn done(settings: &Settings, deed: &Deed) -> anyhow::Result<()> {
+    let unsent = || format!("it was done, but the audit event {} could not be sent", deed.action);
+    let auditor = Auditor::new(settings).await.with_context(unsent)?;
+    let told = auditor.tell(deed, Outcome::Success).await.with_context(unsent);
+    auditor.close().await;
+    told
 }
 
 /// The login name of the user of this process, or `uid-N` when the host's list of users does not have it.

@@ -62,7 +62,10 @@ pub(crate) enum Completion {
 impl Completion {
     /// Whether it ends no task that the loop has started for the core.
     pub(crate) fn is_unasked(&self) -> bool {
-        matches!(self, Self::Shutdown | Self::Parts(_) | Self::Pause(_) | Self::TopicIs(_) | Self::SchemaLookedUp { .. })
+        matches!(
+            self,
+            Self::Shutdown | Self::Parts(_) | Self::Pause(_) | Self::TopicIs(_) | Self::SchemaLookedUp { .. }
+        )
     }
 }
 

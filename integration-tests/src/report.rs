@@ -29,7 +29,16 @@ impl FaultReport {
     /// For `fault`: its row in the list of faults, and in a few words what it is.
     #[must_use]
     pub fn new(fault: impl Into<String>) -> Self {
-        Self { fault: fault.into(), runs: 0, events: 0, lost: 0, double: 0, recovered: Duration::ZERO, figures: serde_json::Map::new(), passed: false }
+        Self {
+            fault: fault.into(),
+            runs: 0,
+            events: 0,
+            lost: 0,
+            double: 0,
+            recovered: Duration::ZERO,
+            figures: serde_json::Map::new(),
+            passed: false,
+        }
     }
 
     /// The fault happened once more.

@@ -114,20 +114,33 @@ fn database(number: usize) -> String {
 fn grant_databases(stack: &Stack) {
     let file = stack.dir().join("users.xml");
     let users = std::fs::read_to_string(&file).expect("the stack has a users file");
+    std::fs::write(&file, for_databases(&users, 0..DATABASES)).expect("the users file can be written");
+    restart(stack);
+}
+
+/// `users` with what it says of the database `audit`, rights and filters, said of the pool's databases `numbers` too.
+pub(crate) fn for_databases(users: &str, numbers: std::ops::Range<usize>) -> String {
     let mut all = String::new();
-    let mut grants = 0;
+    let (mut grants, mut filters) = (0, 0);
     for line in users.lines() {
         all.push_str(line);
         all.push('\n');
         if line.contains("<query>GRANT ") && line.contains(" ON audit.") {
             grants += 1;
-            for number in 0..DATABASES {
+            for number in numbers.clone() {
                 all.push_str(&line.replace(" ON audit.", &format!(" ON {}.", database(number))));
+                all.push('\n');
+            }
+        } else if line.trim_start().starts_with("<audit>") {
+            filters += 1;
+            for number in numbers.clone() {
+                let name = database(number);
+                let line = line.replace("<audit>", &format!("<{name}>")).replace("</audit>", &format!("</{name}>"));
+                all.push_str(&line);
                 all.push('\n');
             }
         }
     }
-    assert!(grants > 0, "no right in the users file speaks of the database audit");
-    std::fs::write(&file, all).expect("the users file can be written");
-    restart(stack);
+    assert!(grants > 0 && filters > 0, "no right, or no filter, in the users file speaks of the database audit");
+    all
 }

@@ -2,7 +2,7 @@
 //!
 //! A regular record of nearly any writer schema goes straight to the reader's columns (`straight`), which all writers share. Any other passes the guard
 //! (`guard.rs`), which names what is wrong with it, and is then decoded by arrow-avro into the columns of its writer's lane, resolved to the reader
-//! schema. One bad record costs only itself:
+//! schema; of the few writer schemas that arrow-avro would misread (`misread.rs`), apache-avro resolves the body first. One bad record costs only itself:
 //! - the decoder of a lane never sees a frame, so that another writer's record can't end its batch;
 //! - should arrow-avro refuse a record that the guard passed, it is left with half a row. The lane keeps the bodies it
 //!   took, so it starts a new decoder, decodes them again and seals them: each record is decoded twice at the most.
@@ -11,12 +11,14 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 
+use apache_avro::Schema;
 use arrow_array::{FixedSizeBinaryArray, RecordBatch};
 use arrow_avro::reader::{Decoder, DecoderMode, ReaderBuilder};
 use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore};
 use arrow_schema::{ArrowError, SchemaRef};
 
 use crate::columns::conform;
+use crate::decode::{as_reader_writes, refused};
 use crate::framing::{Poison, PoisonCode, Position, WriterId, split};
 use crate::hash::content_hash;
 use crate::schemas::{Known, SchemaError, Schemas};
@@ -260,6 +262,8 @@ impl Straight {
 struct Lane {
     id: WriterId,
     known: Arc<Known>,
+    /// For apache-avro, which resolves bodies that arrow-avro would misread.
+    reader: Arc<Schema>,
     schema: SchemaRef,
     /// Made for the first record: most writers' records all go straight.
     decoder: Option<Decoder>,
@@ -275,6 +279,7 @@ impl Lane {
         Ok(Self {
             id,
             known: schemas.get(id).ok_or_else(|| unknown_schema(id))?.clone(),
+            reader: Arc::clone(schemas.bare_reader()),
             schema: schemas.arrow_schema().clone(),
             decoder: None,
             positions: Vec::new(),
@@ -300,6 +305,13 @@ impl Lane {
             self.seal().map_err(|fault| unresolvable(self.id, &fault.source))?;
         }
         let id = self.id;
+        let resolved;
+        let body = if self.known.is_misread {
+            resolved = as_reader_writes(id, &self.known, &self.reader, body)?;
+            &resolved
+        } else {
+            body
+        };
         match self.decoder().map_err(|e| unresolvable(id, &e))?.decode(body) {
             Ok(consumed) if consumed == body.len() => {
                 self.positions.push(at);
@@ -360,7 +372,7 @@ pub(crate) fn unknown_schema(id: WriterId) -> Poison {
 
 /// The poison of a record that a decoder refuses although the guard passed it.
 fn unresolvable(id: WriterId, reason: &ArrowError) -> Poison {
-    Poison::new(PoisonCode::Unresolvable, format!("events of schema {id} can't be read here: {reason}"))
+    refused(id, &reason.to_string())
 }
 
 /// arrow-avro's decoder for bare bodies of one writer schema, resolved to the reader schema.

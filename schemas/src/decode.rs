@@ -1,13 +1,15 @@
 //! One record to an [`AuditEvent`], for tools and dead letters: apache-avro behind the same guard as the hot path.
 
+use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
+use apache_avro::writer::datum::GenericDatumWriter;
 use uuid::Uuid;
 
 use crate::batch::unknown_schema;
 use crate::event::{Actor, AuditEvent, Change, ProducerStamp, Timestamp};
-use crate::framing::{Poison, PoisonCode, split};
-use crate::schemas::Schemas;
+use crate::framing::{Poison, PoisonCode, WriterId, split};
+use crate::schemas::{Known, Schemas};
 
 /// Decodes one framed record of any known writer schema, resolved to the reader schema.
 ///
@@ -17,19 +19,32 @@ pub fn decode(schemas: &Schemas, record: &[u8]) -> Result<AuditEvent, Poison> {
     let (id, body) = split(record)?;
     let known = schemas.get(id).ok_or_else(|| unknown_schema(id))?;
     known.guard.check(body)?;
-    let refused = |reason: String| {
-        Poison::new(PoisonCode::Unresolvable, format!("events of schema {id} can't be read here: {reason}"))
-    };
-    let reader = GenericDatumReader::builder(&known.writer)
-        .reader_schema(schemas.bare_reader())
-        .build()
-        .map_err(|e| refused(e.to_string()))?;
+    event(resolved(id, known, schemas.bare_reader(), body)?)
+        .map_err(|field| refused(id, &format!("field {field} has another type")))
+}
+
+/// The value that the reader schema makes of a body that the guard has passed.
+fn resolved(id: WriterId, known: &Known, reader: &Schema, body: &[u8]) -> Result<Value, Poison> {
+    let refused_by_avro = |error: apache_avro::Error| refused(id, &error.to_string());
+    let resolver = GenericDatumReader::builder(&known.writer).reader_schema(reader).build();
     let mut rest = body;
-    let value = reader.read_value(&mut rest).map_err(|e| refused(e.to_string()))?;
+    let value = resolver.and_then(|resolver| resolver.read_value(&mut rest)).map_err(refused_by_avro)?;
     if !rest.is_empty() {
-        return Err(refused(format!("{} bytes were left over", rest.len())));
+        return Err(refused(id, &format!("{} bytes were left over", rest.len())));
     }
-    event(value).map_err(|field| refused(format!("field {field} has another type")))
+    Ok(value)
+}
+
+/// The same, as the body that a writer with the reader schema would have written.
+pub(crate) fn as_reader_writes(id: WriterId, known: &Known, reader: &Schema, body: &[u8]) -> Result<Vec<u8>, Poison> {
+    let value = resolved(id, known, reader, body)?;
+    let writer = GenericDatumWriter::builder(reader).build();
+    writer.and_then(|writer| writer.write_value_to_vec(value)).map_err(|error| refused(id, &error.to_string()))
+}
+
+/// Poison: well-formed, but not to be read as the reader schema.
+pub(crate) fn refused(id: WriterId, reason: &str) -> Poison {
+    Poison::new(PoisonCode::Unresolvable, format!("events of schema {id} can't be read here: {reason}"))
 }
 
 /// A field whose value is not what the reader schema says.

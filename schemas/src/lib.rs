@@ -32,6 +32,7 @@ mod json_form;
 mod json_scan;
 mod json_text;
 mod kind;
+mod misread;
 mod nearest;
 #[cfg(feature = "registry")]
 pub mod registry;

@@ -13,6 +13,7 @@ use crate::batch::{new_decoder, unknown_schema};
 use crate::columns::plain_schema;
 use crate::framing::{Poison, WriterId, split};
 use crate::guard::Guard;
+use crate::misread::misreads;
 use crate::straight::Plan;
 
 /// The usual reader schema, and the writer schema of [`crate::encode`]: `schemas/avro/audit_event.v1.avsc`.
@@ -45,13 +46,16 @@ pub struct Known {
     pub(crate) guard: Guard,
     /// How records go straight to columns, where they can.
     pub(crate) plan: Option<Plan>,
+    /// Whether arrow-avro gets bodies as the reader schema would have written them, because it would misread this writer's: see `misread.rs`.
+    pub(crate) is_misread: bool,
     reader_json: Arc<str>,
 }
 
 impl Known {
     /// arrow-avro's decoder for bare bodies of this writer, resolved to the reader schema.
     pub(crate) fn decoder(&self) -> Result<Decoder, ArrowError> {
-        new_decoder(&self.arrow_json, &self.reader_json)
+        let writer = if self.is_misread { &*self.reader_json } else { &*self.arrow_json };
+        new_decoder(writer, &self.reader_json)
     }
 
     /// The schema's JSON text as it was added.
@@ -114,9 +118,10 @@ impl Schemas {
         let guard = Guard::compile(&writer, &self.reader).map_err(incompatible)?;
         let arrow_json = arrow_form(json, &self.reader_json);
         let plan = Plan::compile(&writer, &self.reader);
+        let is_misread = misreads(&writer, &self.reader);
         let writer = bare_writer(json, &self.reader_json).unwrap_or(writer);
         let reader_json = Arc::clone(&self.reader_json);
-        let known = Known { json: json.to_owned(), arrow_json, writer, guard, plan, reader_json };
+        let known = Known { json: json.to_owned(), arrow_json, writer, guard, plan, is_misread, reader_json };
         known.decoder().map_err(|e| incompatible(e.to_string()))?;
         self.known.insert(id, Arc::new(known));
         Ok(())
@@ -151,7 +156,7 @@ impl Schemas {
         &self.arrow
     }
 
-    pub(crate) fn bare_reader(&self) -> &Schema {
+    pub(crate) fn bare_reader(&self) -> &Arc<Schema> {
         &self.bare_reader
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn main(args: &[OsString]) -> i32 {
     config_file.extend_from_slice(config.as_bytes());
     let Ok(config_file) = CString::new(config_file) else { return 2 };
     let arguments: Result<Vec<CString>, _> =
-        ["--log-level=information", "--multiquery", "--output-format=CSV", "--query", SESSION]
+        ["--log-level=information", "--multiquery", "--output-format=TabSeparated", "--query", SESSION]
             .into_iter()
             .map(CString::new)
             .collect();

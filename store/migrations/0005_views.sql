@@ -1,11 +1,12 @@
 -- What analysts ask, in short. Every view counts an event once for every user, whatever the settings, reads with the rights and row policies of who asks
 -- (SQL SECURITY INVOKER), and holds no rows of its own, so that neither a duplicate nor a late event can make it wrong.
--- Rows of one identity have one occurred_at, and so one partition: do_not_merge_across_partitions_select_final leaves partitions that are merged to one part alone.
+-- Rows of one identity have one occurred_at, and so one partition: do_not_merge_across_partitions_select_final leaves partitions that are merged to one part alone;
+-- optimize_move_to_prewhere_if_final lets conditions on the sorting key choose rows before copies are taken out (ClickHouse moves no other condition there).
 CREATE VIEW IF NOT EXISTS {database}.events_once
 SQL SECURITY INVOKER
 AS SELECT *
 FROM {database}.events FINAL
-SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
+SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
 COMMENT 'Audit events, one row each, for every user and without FINAL';
 
 CREATE VIEW IF NOT EXISTS {database}.field_history
@@ -13,7 +14,7 @@ SQL SECURITY INVOKER
 AS SELECT tenant_id, entity_type, entity_id, path, old, new, occurred_at, action, operation, outcome, actor_kind, actor_id, actor_name, on_behalf_of, ip, service, request_id, event_id
 FROM {database}.events FINAL
 ARRAY JOIN `changes.path` AS path, `changes.old` AS old, `changes.new` AS new
-SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
+SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
 COMMENT 'A row for each changed field: entity, path, old and new value as JSON (empty: none), who and when';
 
 -- Only what succeeded changes the state. A DELETE ends an entity's life, and what comes after it begins another; a soft delete is told by the action's last
@@ -60,7 +61,7 @@ FROM
     )
     GROUP BY tenant_id, entity_type, entity_id
 )
-SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
+SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
 COMMENT 'entity_at(tenant = , type = , id = , time = ): an entity as its changes left it at that time: live, soft-deleted or deleted; no row when nothing had changed it yet';
 
 CREATE VIEW IF NOT EXISTS {database}.actor_activity
@@ -70,7 +71,7 @@ AS SELECT tenant_id, actor_kind, actor_id, toDate(occurred_at) AS day, action,
     uniqExact(entity_type, entity_id) AS entities, min(occurred_at) AS first_at, max(occurred_at) AS last_at
 FROM {database}.events FINAL
 GROUP BY tenant_id, actor_kind, actor_id, day, action
-SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
+SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
 COMMENT 'What each actor did on each day (UTC), by action: how often, how often without success, on how many entities';
 
 CREATE VIEW IF NOT EXISTS {database}.failures
@@ -78,7 +79,7 @@ SQL SECURITY INVOKER
 AS SELECT tenant_id, occurred_at, service, action, outcome, error_message, entity_type, entity_id, actor_kind, actor_id, actor_name, ip, request_id, correlation_id, trace_id, event_id
 FROM {database}.events FINAL
 WHERE outcome IN ('FAILURE', 'DENIED')
-SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
+SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
 COMMENT 'Events that failed or were denied, with the reason';
 
 CREATE VIEW IF NOT EXISTS {database}.conflicts
@@ -87,7 +88,7 @@ AS SELECT tenant_id, event_id, count() AS contents, min(received_at) AS first_re
 FROM {database}.events FINAL
 GROUP BY tenant_id, event_id
 HAVING contents > 1
-SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
+SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
 COMMENT 'Event ids of a tenant under which more than one content was sent: all are kept as rows of events, the first one counts';
 
 CREATE VIEW IF NOT EXISTS {database}.hourly
@@ -95,7 +96,7 @@ SQL SECURITY INVOKER
 AS SELECT tenant_id, toStartOfHour(occurred_at) AS hour, service, action, outcome, count() AS events
 FROM {database}.events FINAL
 GROUP BY tenant_id, hour, service, action, outcome
-SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
+SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
 COMMENT 'Events by hour (UTC) of occurrence, tenant, service, action and outcome; late events count in the hour they occurred, duplicates not at all';
 
 -- A duplicate is no newer than the row it doubles, by more than its delay: no FINAL.

@@ -88,6 +88,12 @@ impl Store {
         self.within(self.inner.query_timeout, query.fetch_one()).await
     }
 
+    /// The one row that `sql` answers, within the time of an insert: for what reads whole partitions.
+    pub(crate) async fn fetch_one_slowly<T: RowOwned + RowRead>(&self, sql: &str) -> Result<T, CallError> {
+        let query = self.inner.client.query_raw(sql);
+        self.within(self.inner.insert_timeout, query.fetch_one()).await
+    }
+
     /// Dropping the call at the limit closes its connection.
     async fn within<T>(
         &self,

@@ -6,7 +6,7 @@ use crate::client::{Store, quoted};
 use crate::errors::CallError;
 
 impl Store {
-    /// Whether `events` has this event. Takes the way of the sorting key, so it is quick however many there are.
+    /// Whether `events` has this event. Takes the way of the primary key, so it is quick however many there are.
     ///
     /// # Errors
     /// When ClickHouse refuses or does not answer within the query timeout.

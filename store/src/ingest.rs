@@ -22,6 +22,8 @@ pub(crate) const INSERT_SETTINGS: &[(&str, &str)] = &[
     ("insert_deduplicate", "1"),
     // Duplicates of one batch are merged later anyway; sorting them out here costs two thirds of the insert.
     ("optimize_on_insert", "0"),
+    // Through a Distributed table too: not before the shard has them.
+    ("distributed_foreground_insert", "1"),
     // Events of any time arrive together; refusing a batch of many months would stop the partition for ever.
     ("max_partitions_per_insert_block", "0"),
 ];

@@ -9,10 +9,12 @@ use clickhouse::Row;
 use serde::Deserialize;
 
 use crate::client::{Store, quoted};
+use crate::cluster::{NoClusterForm, statements_for};
 use crate::errors::CallError;
 use crate::lock::Lock;
 use crate::migrations::{MIGRATIONS, Migration};
 use crate::roles::{self, RolesOutcome};
+use crate::target::Target;
 
 /// Longest time for one statement of a migration.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(3600);
@@ -26,6 +28,8 @@ pub struct MigrateOptions {
     pub lock_wait: Duration,
     /// Whether to make the roles and settings profiles too.
     pub roles: bool,
+    /// The cluster whose servers all get the tables; see `cluster.rs`. `None` for a server on its own.
+    pub cluster: Option<String>,
 }
 
 impl Default for MigrateOptions {
@@ -35,6 +39,7 @@ impl Default for MigrateOptions {
             owner: format!("auditstream {} process {}", env!("CARGO_PKG_VERSION"), std::process::id()),
             lock_wait: Duration::from_secs(60),
             roles: true,
+            cluster: None,
         }
     }
 }
@@ -57,7 +62,9 @@ pub enum MigrateError {
     #[error(transparent)]
     Call(#[from] CallError),
     /// A statement of a migration failed.
-    #[error("migration {version} ({name}), statement {statement}: {error}")]
+    #[error(
+        "migration {version} ({name}) is not applied: its statement {statement} failed; once its cause is gone, run the migration again: {error}"
+    )]
     Statement {
         /// The migration.
         version: u32,
@@ -99,6 +106,15 @@ pub enum MigrateError {
         /// Since its last sign of life.
         age: Duration,
     },
+    /// The tables are those of a cluster, and only one server was meant.
+    #[error("the table events is on the cluster {cluster}: run the migration with `--cluster {cluster}`")]
+    OnCluster {
+        /// The cluster.
+        cluster: String,
+    },
+    /// A migration was not written for a cluster.
+    #[error(transparent)]
+    NoClusterForm(#[from] NoClusterForm),
     /// The lock was taken over, because this process gave no sign of life for too long.
     #[error("the migration lock was lost to somebody else; run the migration again")]
     LockLost,
@@ -116,55 +132,85 @@ impl Store {
     /// # Errors
     /// See [`MigrateError`]; running it again is always safe.
     pub async fn migrate(&self, options: &MigrateOptions) -> Result<MigrateReport, MigrateError> {
-        self.execute(&format!("CREATE DATABASE IF NOT EXISTS `{}`", self.database())).await?;
+        self.migrate_with(MIGRATIONS, options).await
+    }
+
+    /// [`Self::migrate`] with other migrations than this version's: those of an older or a newer one.
+    ///
+    /// # Errors
+    /// As [`Self::migrate`].
+    pub async fn migrate_with(
+        &self,
+        migrations: &'static [Migration],
+        options: &MigrateOptions,
+    ) -> Result<MigrateReport, MigrateError> {
+        let target = Target { database: self.database(), cluster: options.cluster.as_deref() };
+        if target.cluster.is_none()
+            && let Some(cluster) = self.cluster_of_events().await?
+        {
+            return Err(MigrateError::OnCluster { cluster });
+        }
+        self.execute(&format!("CREATE DATABASE IF NOT EXISTS `{}`{}", self.database(), target.on_cluster())).await?;
         let lock = Lock::acquire(self, &options.owner, options.lock_wait).await?;
-        let result = lock.keep(self, Box::pin(self.migrate_locked(options, &lock))).await;
+        let result = lock.keep(self, Box::pin(self.migrate_locked(migrations, options, &lock))).await;
         match (result, lock.release(self).await) {
             (Ok(report), Ok(())) => Ok(report),
             (Err(error), _) | (Ok(_), Err(error)) => Err(error),
         }
     }
 
-    async fn migrate_locked(&self, options: &MigrateOptions, lock: &Lock) -> Result<MigrateReport, MigrateError> {
-        self.execute(&format!(
-            "CREATE TABLE IF NOT EXISTS `{}`.`schema_migrations` (version UInt32, name String, checksum String, applied_by String, \
-             applied_at DateTime64(3, 'UTC')) ENGINE = ReplacingMergeTree ORDER BY version COMMENT 'Migrations that were applied'",
-            self.database()
-        ))
-        .await?;
+    async fn migrate_locked(
+        &self,
+        migrations: &'static [Migration],
+        options: &MigrateOptions,
+        lock: &Lock,
+    ) -> Result<MigrateReport, MigrateError> {
+        let target = Target { database: self.database(), cluster: options.cluster.as_deref() };
+        for sql in records_sql(&target) {
+            self.execute(&sql).await?;
+        }
         let recorded: Vec<Recorded> = self
             .fetch(&format!("SELECT version, any(checksum) AS checksum FROM `{}`.`schema_migrations` GROUP BY version ORDER BY version", self.database()))
             .await?;
-        let todo = pending(MIGRATIONS, &recorded)?;
+        let todo = pending(migrations, &recorded)?;
         let mut applied = Vec::with_capacity(todo.len());
         for migration in todo {
-            self.apply(migration, options, lock).await?;
+            let statements = statements_for(migrations, migration, &target)?;
+            self.apply(migration, &statements, options, lock).await?;
             applied.push((migration.version, migration.name));
         }
-        let roles = if options.roles { Some(roles::apply(self).await?) } else { None };
+        let roles = if options.roles { Some(roles::apply(self, &target).await?) } else { None };
         Ok(MigrateReport { applied, already: recorded.len(), roles })
     }
 
     async fn apply(
         &self,
         migration: &'static Migration,
+        statements: &[(usize, String)],
         options: &MigrateOptions,
         lock: &Lock,
     ) -> Result<(), MigrateError> {
         let Migration { version, name, .. } = *migration;
-        for (index, sql) in migration.statements(self.database()).iter().enumerate() {
+        let database = self.database();
+        for (statement, sql) in statements {
             lock.renew(self).await?;
-            self.execute_within(sql, STATEMENT_LIMIT).await.map_err(|error| MigrateError::Statement {
-                version,
-                name,
-                statement: index + 1,
-                error,
-            })?;
+            if let Err(error) = self.execute_within(sql, STATEMENT_LIMIT).await {
+                let record = format!(
+                    "INSERT INTO `{database}`.`schema_migration_failures` SETTINGS async_insert = 0 VALUES ({version}, {}, {statement}, {}, {}, now64(3))",
+                    quoted(name),
+                    quoted(&error.to_string()),
+                    quoted(&options.owner)
+                );
+                // The caller hears of the failure in any case; the record is for those who ask later.
+                if let Err(unrecorded) = self.execute(&record).await {
+                    tracing::warn!(version, error = %unrecorded, "the failure of a migration could not be recorded");
+                }
+                return Err(MigrateError::Statement { version, name, statement: *statement, error });
+            }
         }
         lock.renew(self).await?;
         let record = format!(
-            "INSERT INTO `{}`.`schema_migrations` SETTINGS async_insert = 0 VALUES ({version}, {}, {}, {}, now64(3))",
-            self.database(),
+            "INSERT INTO `{database}`.`schema_migrations` SETTINGS async_insert = 0 VALUES ({version}, {}, {}, {}, now64(3))",
             quoted(name),
             quoted(&migration.checksum()),
             quoted(&options.owner)
@@ -173,6 +219,31 @@ impl Store {
         tracing::info!(version, name, "migration applied");
         Ok(())
     }
+}
+
+/// The tables that say what was applied and what failed. On a cluster every server is a replica of the same ones.
+fn records_sql(target: &Target<'_>) -> [String; 2] {
+    let (database, on_cluster) = (target.database, target.on_cluster());
+    let engine = |family: &str, table: &str| match target.cluster {
+        None => format!("{family}MergeTree"),
+        Some(_) => {
+            format!(
+                "Replicated{family}MergeTree('/clickhouse/auditstream/{database}/{table}', '{{shard}}-{{replica}}')"
+            )
+        }
+    };
+    [
+        format!(
+            "CREATE TABLE IF NOT EXISTS `{database}`.`schema_migrations`{on_cluster} (version UInt32, name String, checksum String, applied_by String, \
+             applied_at DateTime64(3, 'UTC')) ENGINE = {} ORDER BY version COMMENT 'Migrations that were applied'",
+            engine("Replacing", "schema_migrations")
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS `{database}`.`schema_migration_failures`{on_cluster} (version UInt32, name String, statement UInt32, error String, \
+             failed_by String, failed_at DateTime64(3, 'UTC')) ENGINE = {} ORDER BY (version, failed_at) COMMENT 'Statements of migrations that failed'",
+            engine("", "schema_migration_failures")
+        ),
+    ]
 }
 
 /// The migrations that are not recorded yet, if the recorded ones are what they were.

@@ -24,6 +24,7 @@ pub const ANALYST_OBJECTS: &[AnalystObject] = &[
     table("events", true),
     table("ledger", false),
     table("dead_letters", false),
+    table("dead_letter_actions", false),
     view("events_once"),
     view("field_history"),
     view("entity_at"),

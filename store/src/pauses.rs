@@ -76,7 +76,7 @@ impl Store {
     ) -> Result<(), CallError> {
         // Later than every row that is there, whatever the clock says.
         self.execute(&format!(
-            "INSERT INTO `{}`.consumer_pauses (group_id, topic, at, action, actor, reason) SETTINGS async_insert = 0, insert_deduplicate = 0 \
+            "INSERT INTO `{}`.consumer_pauses (group_id, topic, at, action, actor, reason) SETTINGS async_insert = 0, insert_deduplicate = 0, distributed_foreground_insert = 1 \
              SELECT {}, {}, greatest(now64(6, 'UTC'), addMicroseconds(max(at), 1)), '{}', {}, {} FROM {}",
             self.database(),
             quoted(group),

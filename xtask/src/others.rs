@@ -33,6 +33,10 @@ const CONFLUENT: &[&str] = &[
     "pycparser==3.12",
 ];
 
+/// ClickHouse's own client for Python, as analysts use it. Without `certifi` too.
+const CLICKHOUSE_CONNECT: &[&str] =
+    &["clickhouse-connect==1.12.0", "urllib3==2.8.0", "lz4==4.4.5", "backports.zstd==1.8.0"];
+
 /// Apicurio's serializer for Kafka's Java client, the newest on Maven Central, with Avro's own library.
 const JAVA_SERDE: &str = "2.6.13.Final";
 const DEPENDENCY_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1";
@@ -41,6 +45,7 @@ const DEPENDENCY_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugi
 pub(crate) struct Others {
     fastavro: PathBuf,
     confluent: PathBuf,
+    clickhouse: PathBuf,
     java_class_path: String,
 }
 
@@ -50,10 +55,12 @@ impl Others {
         let installed = auditstream_stack::ensure_installed(progress)?;
         auditstream_stack::ensure_java_compiler(progress)?;
         let cache = &installed.cache;
-        progress.step("Python with fastavro, and with Confluent's client");
+        progress.step("Python with fastavro, with Confluent's client, and with ClickHouse's");
         let fastavro = made(cache, &format!("python-{}", FASTAVRO.replace("==", "-")), |dir| venv(dir, &[FASTAVRO]))?;
         let confluent =
             made(cache, &format!("python-{}", CONFLUENT[0].replace("==", "-")), |dir| venv(dir, CONFLUENT))?;
+        let name = format!("python-{}", CLICKHOUSE_CONNECT[0].replace("==", "-"));
+        let clickhouse = made(cache, &name, |dir| venv(dir, CLICKHOUSE_CONNECT))?;
         progress.step("Java's Avro and Apicurio's serializer");
         let serde = made(cache, &format!("java-serde-{JAVA_SERDE}"), |dir| {
             auditstream_stack::ensure_maven(progress)?;
@@ -62,13 +69,19 @@ impl Others {
         // In front of Kafka's jars, so that the serializer gets the JSON library that it was built with.
         let java_class_path = format!("{}/*:{}", serde.join("libs").display(), installed.servers.kafka_class_path);
         let python = |dir: PathBuf| dir.join("bin/python3");
-        Ok(Self { fastavro: python(fastavro), confluent: python(confluent), java_class_path })
+        Ok(Self {
+            fastavro: python(fastavro),
+            confluent: python(confluent),
+            clickhouse: python(clickhouse),
+            java_class_path,
+        })
     }
 
     /// Tells a test run where they are.
     pub(crate) fn hand_to(&self, test: &mut Command) {
         test.env("AUDITSTREAM_PYTHON", &self.fastavro);
         test.env("AUDITSTREAM_CONFLUENT_PYTHON", &self.confluent);
+        test.env("AUDITSTREAM_CLICKHOUSE_PYTHON", &self.clickhouse);
         test.env("AUDITSTREAM_JAVA_CLASS_PATH", &self.java_class_path);
     }
 }

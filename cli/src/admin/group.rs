@@ -195,7 +195,8 @@ mod tests {
             }
             list
         };
-        let wanted = list(&[(0, Some(5), "set=9"), (1, Some(6), "set=9"), (2, Some(7), "set=9"), (3, Some(8), "set=9")]);
+        let wanted =
+            list(&[(0, Some(5), "set=9"), (1, Some(6), "set=9"), (2, Some(7), "set=9"), (3, Some(8), "set=9")]);
         assert!(all_taken("t", &wanted, &wanted).is_ok());
         let found = list(&[(0, Some(5), "set=9"), (1, Some(9), "set=9"), (2, None, ""), (3, Some(8), "topic-id=1")]);
         let error = all_taken("t", &wanted, &found).unwrap_err().to_string();

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::admin::{Admin, NewOffset, PartitionLag};
-use crate::audit::{Auditor, Deed};
+use crate::audit::{Auditor, Deed, INSTALLATION};
 use crate::config::Settings;
 use crate::confirm::Consent;
 use crate::{exit, output};
@@ -103,6 +103,7 @@ fn reset(args: &ResetArgs, settings: &Settings) -> anyhow::Result<u8> {
     }
     let deed = Deed {
         action: "audit.consumer_reset",
+        tenant: INSTALLATION.to_owned(),
         entity_type: "consumer_group",
         entity_id: group.clone(),
         details: json!({

@@ -1,16 +1,20 @@
 //! The commands: one file each, with its arguments, its help and what it does.
 
+mod analyst;
+mod archive;
 mod config;
 mod consume;
 mod consumer;
 mod dlq;
 mod doctor;
+mod hold;
 mod lag;
 mod manual;
 mod migrate;
 mod outbox;
 mod publish;
 mod relay;
+mod retention;
 mod round_trip;
 mod schema;
 mod service;
@@ -43,6 +47,11 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Migrate(migrate::Args),
+    Analyst(analyst::Args),
+    Retention(retention::Args),
+    Hold(hold::Args),
+    Archive(archive::Args),
+    Restore(archive::restore::Args),
     Topics(topics::Args),
     Publish(publish::Args),
     Consume(consume::Args),
@@ -77,6 +86,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Config(args) => config::run(&args, load()),
         Command::Publish(args) if args.dry_run() => publish::dry_run(&args),
         Command::Migrate(args) => migrate::run(&args, &load()?.settings),
+        Command::Analyst(args) => analyst::run(&args, &load()?.settings),
+        Command::Retention(args) => retention::run(&args, &load()?.settings),
+        Command::Hold(args) => hold::run(&args, &load()?.settings),
+        Command::Archive(args) => archive::run(&args, &load()?.settings),
+        Command::Restore(args) => archive::restore::run(&args, &load()?.settings),
         Command::Topics(args) => topics::run(&args, &load()?.settings),
         Command::Publish(args) => publish::run(&args, &load()?.settings),
         Command::Consume(args) => consume::run(&args, &load()?.settings),

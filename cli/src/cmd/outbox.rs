@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::audit::{Auditor, Deed};
+use crate::audit::{Auditor, Deed, INSTALLATION};
 use crate::config::{ConfigError, Loaded, Settings};
 use crate::confirm::Consent;
 use crate::{exit, output};
@@ -203,10 +203,10 @@ async fn failed(command: &Failed, settings: &Settings, database: &Database, tabl
                 tell(&rows, "would be removed; their events would be lost")?;
             } else if rows.is_empty() {
                 output::line("nothing to do: no failed row was chosen")?;
-            } else if args.consent.given(&format!(
-                "{} will be removed, and their events are lost. Go on?",
-                counted(rows.len() as u64)
-            ))? {
+            } else if args
+                .consent
+                .given(&format!("{} will be removed, and their events are lost. Go on?", counted(rows.len() as u64)))?
+            {
                 return remove(&rows, settings, database, table).await;
             } else {
                 return Ok(exit::FAILURE);
@@ -223,6 +223,7 @@ async fn remove(rows: &[FailedRow], settings: &Settings, database: &Database, ta
     for row in rows {
         let deed = Deed {
             action: "audit.outbox_remove",
+            tenant: INSTALLATION.to_owned(),
             entity_type: "outbox_row",
             entity_id: row.id.clone(),
             details: json!({

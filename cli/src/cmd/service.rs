@@ -11,7 +11,7 @@ use auditstream_producer::outbox;
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use crate::audit::{Auditor, Deed};
+use crate::audit::{self, Deed, INSTALLATION};
 use crate::config::{ConfigError, Loaded, Settings};
 use crate::confirm::Consent;
 use crate::{exit, output};
@@ -298,17 +298,13 @@ fn uninstall(args: &UninstallArgs, load: impl FnOnce() -> Result<Loaded, ConfigE
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let deed = Deed {
         action: "audit.service_uninstall",
+        tenant: INSTALLATION.to_owned(),
         entity_type: "service",
         entity_id: args.place.name.clone(),
         details: json!({ "host": host.trim(), "user_s_own": args.place.user }),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let auditor = Auditor::new(&settings).await?;
-        let result = auditor.audited(deed, async || remove()).await;
-        auditor.close().await;
-        result
-    })?;
+    runtime.block_on(audit::around(&settings, deed, async || remove()))?;
     Ok(exit::OK)
 }
 

@@ -144,6 +144,14 @@ pub(crate) const KEYS: &[Key] = &[
         default: Some(Default::Text("127.0.0.1:9464")),
         secret: false,
     },
+    number("retention.default_days", integer(0, auditstream_store::MOST_DAYS as i64), 0),
+    Key {
+        path: "retention.rules",
+        kind: Kind::Text { may_be_empty: true },
+        default: Some(Default::Text("")),
+        secret: false,
+    },
+    number("retention.dead_letter_days", integer(0, auditstream_store::MOST_DAYS as i64), 0),
     Key {
         path: "telemetry.otlp_endpoint",
         kind: Kind::Text { may_be_empty: true },
@@ -231,7 +239,10 @@ mod tests {
     fn paths_are_unique_and_their_sections_together() {
         let mut sections: Vec<&str> = KEYS.iter().filter_map(|key| key.path.split('.').next()).collect();
         sections.dedup();
-        assert_eq!(sections, ["kafka", "clickhouse", "schema", "producer", "outbox", "consumer", "telemetry", "log"]);
+        assert_eq!(
+            sections,
+            ["kafka", "clickhouse", "schema", "producer", "outbox", "consumer", "retention", "telemetry", "log"]
+        );
         for key in KEYS {
             assert_eq!(KEYS.iter().filter(|other| other.path == key.path).count(), 1, "{}", key.path);
         }

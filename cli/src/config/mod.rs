@@ -8,6 +8,7 @@ mod outbox;
 mod properties;
 mod raw;
 mod registry;
+mod retention;
 mod settings;
 mod show;
 
@@ -188,6 +189,7 @@ mod tests {
                 "[telemetry]\notlp_endpoint = \"http://user:pw@collector:4318\"",
                 "telemetry.otlp_endpoint (file): holds a user name",
             ),
+            ("[retention]\nrules = \"colour=x days=1\"", "retention.rules (file): rule 1: there is no field"),
             ("[clickhouse]\npassword_file = \"/nowhere\"", "clickhouse.password_file (file): can't read /nowhere"),
         ];
         for (file, expected) in cases {

@@ -21,6 +21,7 @@ use super::outbox;
 use super::properties;
 use super::raw::{Origin, Problem, Raw, Value};
 use super::registry;
+use super::retention;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +38,7 @@ pub(crate) struct Settings {
     pub(crate) producer: Producer,
     pub(crate) outbox: outbox::Outbox,
     pub(crate) consumer: Consumer,
+    pub(crate) retention: auditstream_store::Retention,
     /// `[telemetry]`; `None` when no endpoint is set.
     pub(crate) telemetry: Option<Telemetry>,
     pub(crate) log: Log,
@@ -176,6 +178,7 @@ impl Settings {
                 // The key's kind has proven that it is an address or `off`.
                 http_listen: check.text("consumer.http_listen").parse().ok(),
             },
+            retention: retention::settings(&mut check),
             telemetry: check.telemetry(),
             log: Log { json: check.text("log.format") == "json", level: check.text("log.level") },
         };

@@ -106,10 +106,9 @@ impl Loop {
             return;
         }
         match pause {
-            Some(Pause { since_ms, .. }) => tracing::warn!(
-                since_ms,
-                "the group is paused: nothing is read until `auditstream consumer resume`"
-            ),
+            Some(Pause { since_ms, .. }) => {
+                tracing::warn!(since_ms, "the group is paused: nothing is read until `auditstream consumer resume`")
+            }
             None => tracing::warn!("the pause has ended: reading goes on"),
         }
         self.metrics.suspended.set(i64::from(is_paused));

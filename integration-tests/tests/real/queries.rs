@@ -3,6 +3,8 @@
 use auditstream_integration_tests::{ClickHouse, Fixture, Options};
 use auditstream_stack::Role;
 
+use crate::interop::told;
+
 const PAGE: &str = include_str!("../../../docs/queries.md");
 /// Inserts the page's events; `{copy}` numbers the copy and `{rows}` says which.
 const EVENTS: &str = include_str!("queries.sql");
@@ -64,6 +66,31 @@ fn every_question_of_the_page_has_its_answer() {
     fixture.admin().run("OPTIMIZE TABLE events FINAL");
     assert_eq!(fixture.raw_rows(), 27);
     ask("merged");
+}
+
+#[test]
+fn clickhouses_python_client_asks() {
+    let fixture = Fixture::new(Options::light("queries-python"));
+    seed(&fixture);
+    let python = told("AUDITSTREAM_CLICKHOUSE_PYTHON", "a Python with clickhouse-connect");
+    let mut command = auditstream_stack::bound(python.as_ref()).unwrap();
+    let (user, password) = fixture.stack().credentials(Role::Analyst);
+    command.env("CLICKHOUSE_USER", user).env("CLICKHOUSE_PASSWORD", password);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/interop/analyst.py"));
+    command.args([fixture.stack().clickhouse_url(), fixture.database()]);
+    command.args([
+        "SELECT count() FROM events",
+        "SELECT occurred_at, action FROM events WHERE tenant_id = {tenant:String} AND entity_id = {id:String} ORDER BY occurred_at LIMIT 1",
+        "SELECT path, new FROM field_history WHERE tenant_id = {tenant:String} AND entity_id = {id:String} ORDER BY occurred_at, path LIMIT 2",
+    ]);
+    let asked = fixture.run(command, b"").success();
+    let answers: Vec<&str> = asked.stdout.lines().collect();
+    let expected = [
+        "[[27]]",
+        r#"[["2026-05-04 09:00:00+00:00", "order.create"]]"#,
+        r#"[["/status", "\"open\""], ["/total", "100"]]"#,
+    ];
+    assert_eq!(answers, expected, "{asked:?}");
 }
 
 #[test]

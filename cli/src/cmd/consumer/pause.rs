@@ -11,7 +11,7 @@ use auditstream_store::{CallError, Pause, PauseAction, Store};
 use serde_json::json;
 
 use crate::admin::Admin;
-use crate::audit::{Auditor, Deed};
+use crate::audit::{Auditor, Deed, INSTALLATION};
 use crate::config::Settings;
 use crate::confirm::Consent;
 use crate::{exit, output};
@@ -142,6 +142,7 @@ fn change(change: &Change<'_>, consent: Consent, settings: &Settings) -> anyhow:
     };
     let deed = Deed {
         action: name,
+        tenant: INSTALLATION.to_owned(),
         entity_type: "consumer_group",
         entity_id: change.group.to_owned(),
         details: json!({ "topic": change.topic, "reason": change.reason }),
@@ -190,9 +191,10 @@ pub(crate) fn seen(settings: &Settings) -> anyhow::Result<Option<Pause>> {
 /// The pause as JSON: an object, `null` where there is none, and the text `unknown`.
 pub(crate) fn to_json(seen: &anyhow::Result<Option<Pause>>) -> serde_json::Value {
     match seen {
-        Ok(pause) => pause.as_ref().map_or(serde_json::Value::Null, |pause| {
-            json!({ "since_ms": pause.since_ms, "actor": pause.actor, "reason": pause.reason })
-        }),
+        Ok(pause) => pause.as_ref().map_or(
+            serde_json::Value::Null,
+            |pause| json!({ "since_ms": pause.since_ms, "actor": pause.actor, "reason": pause.reason }),
+        ),
         Err(_) => json!("unknown"),
     }
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::age::Ages;
 use super::{Place, Which, find, find_one};
 use crate::admin::{Admin, Record, Records};
-use crate::audit::{Auditor, Deed};
+use crate::audit::{Auditor, Deed, INSTALLATION};
 use crate::cmd::stats::now_ms;
 use crate::config::Settings;
 use crate::confirm::Consent;
@@ -180,6 +180,7 @@ async fn each(
     for letter in letters {
         let deed = Deed {
             action,
+            tenant: INSTALLATION.to_owned(),
             entity_type: "dead_letter",
             entity_id: letter.place(),
             details: json!({

@@ -66,7 +66,9 @@ pub(super) async fn pause(context: &Context<'_>) -> Vec<Finding> {
         }
         // Migrations that are seen to be missing were told already.
         Err(error) if matches!(error.code, Some(60 | 81)) && may_be_told(context).await => Vec::new(),
-        Err(error) => unseen(context, "whether the group is paused can't be read, so workers don't start", &error).await,
+        Err(error) => {
+            unseen(context, "whether the group is paused can't be read, so workers don't start", &error).await
+        }
     }
 }
 

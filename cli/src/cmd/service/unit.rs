@@ -111,7 +111,11 @@ impl Unit<'_> {
         if !self.is_user {
             out.push_str(SYSTEM_SANDBOX);
             if let Some(folder) = self.writes {
-                let _ = writeln!(out, "# The outbox: SQLite writes beside the database, too.\nReadWritePaths={}", listed(folder)?);
+                let _ = writeln!(
+                    out,
+                    "# The outbox: SQLite writes beside the database, too.\nReadWritePaths={}",
+                    listed(folder)?
+                );
             }
             match self.run_as {
                 Some(user) => {

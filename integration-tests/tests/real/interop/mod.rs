@@ -247,7 +247,7 @@ fn schema_file() -> &'static str {
 }
 
 /// What `cargo xtask test` tells its tests.
-fn told(name: &str, what: &str) -> String {
+pub(crate) fn told(name: &str, what: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`, which installs {what} and sets it"))
 }
