@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS audit.events_local ON CLUSTER 'main'
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{uuid}/{shard}', '{replica}', version)
 PARTITION BY toYYYYMM(occurred_at)
 ORDER BY (tenant_id, entity_type, entity_id, occurred_at, event_id, content_hash)
-SETTINGS replicated_deduplication_window = 10000, min_parts_to_merge_at_once = 16, min_bytes_for_wide_part = 268435456, fsync_after_insert = 1, fsync_part_directory = 1
+SETTINGS replicated_deduplication_window = 10000, min_parts_to_merge_at_once = 16, min_bytes_for_wide_part = 268435456, min_age_to_force_merge_seconds = 43200, min_age_to_force_merge_on_partition_only = 1, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'Audit events, one row each under FINAL';
 CREATE TABLE IF NOT EXISTS audit.events ON CLUSTER 'main' AS audit.events_local
 ENGINE = Distributed('main', 'audit', 'events_local', cityHash64(tenant_id, entity_type, entity_id))
@@ -120,7 +120,136 @@ ALTER TABLE audit.ledger_local ON CLUSTER 'main'
 ALTER TABLE audit.ledger ON CLUSTER 'main'
     ADD COLUMN IF NOT EXISTS topic_id LowCardinality(String) COMMENT 'Id that the brokers gave the topic; empty when they have none';
 
--- 4 retention
+-- 4 indexes
+ALTER TABLE audit.events_local ON CLUSTER 'main'
+    ADD INDEX IF NOT EXISTS by_event_id event_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  ADD INDEX IF NOT EXISTS by_request_id request_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  ADD INDEX IF NOT EXISTS by_correlation_id correlation_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  ADD INDEX IF NOT EXISTS by_trace_id trace_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  ADD INDEX IF NOT EXISTS by_actor_id actor_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  ADD INDEX IF NOT EXISTS by_ip ip TYPE bloom_filter(0.01) GRANULARITY 1,
+  ADD INDEX IF NOT EXISTS by_word details TYPE tokenbf_v1(16384, 3, 0) GRANULARITY 1;
+
+-- 5 views
+CREATE VIEW IF NOT EXISTS audit.events_once ON CLUSTER 'main'
+SQL SECURITY INVOKER
+AS SELECT *
+FROM audit.events FINAL
+SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
+COMMENT 'Audit events, one row each, for every user and without FINAL';
+CREATE VIEW IF NOT EXISTS audit.field_history ON CLUSTER 'main'
+SQL SECURITY INVOKER
+AS SELECT tenant_id, entity_type, entity_id, path, old, new, occurred_at, action, operation, outcome, actor_kind, actor_id, actor_name, on_behalf_of, ip, service, request_id, event_id
+FROM audit.events FINAL
+ARRAY JOIN `changes.path` AS path, `changes.old` AS old, `changes.new` AS new
+SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
+COMMENT 'A row for each changed field: entity, path, old and new value as JSON (empty: none), who and when';
+CREATE VIEW IF NOT EXISTS audit.entity_at ON CLUSTER 'main'
+SQL SECURITY INVOKER
+AS WITH
+    arrayLastIndex(e -> e.3 = 'delete', log) AS ended,
+    arraySlice(log, ended + 1) AS life,
+    ended > 0 AND NOT arrayExists(e -> e.3 IN ('create', 'change', 'restore'), life) AS is_deleted,
+    if(is_deleted, arrayLastIndex(e -> e.3 = 'delete', arraySlice(log, 1, ended - 1)), ended) AS before,
+    arrayFirst(e -> e.3 = 'create', arraySlice(log, before + 1)) AS creation,
+    arrayReverse(arrayFlatten(arrayMap(e -> arrayZip(e.5, e.6), life))) AS newest_first,
+    arrayFilter((c, occurrence) -> occurrence = 1, newest_first, arrayEnumerateUniq(newest_first.1)) AS last_values,
+    arrayFilter((c, place) -> c.2 != '' AND NOT arrayExists(newer -> startsWith(c.1, concat(newer.1, '/')), arraySlice(last_values, 1, place - 1)), last_values, arrayEnumerate(last_values)) AS present,
+    arraySort(c -> c.1, present) AS sorted,
+    arrayExists(c -> lower(c.1) IN ('/deleted_at', '/deletedat', '/deleted', '/is_deleted', '/isdeleted') AND c.2 NOT IN ('null', 'false', '0', '""'), present) AS has_mark,
+    arrayLastIndex(e -> e.3 = 'soft', life) > arrayLastIndex(e -> e.3 IN ('restore', 'create'), life) AS is_soft
+SELECT
+    tenant_id, entity_type, entity_id,
+    multiIf(is_deleted, 'deleted', is_soft OR has_mark, 'soft-deleted', 'live') AS state,
+    if(is_deleted, map(), mapFromArrays(sorted.1, sorted.2)) AS fields,
+    if(creation.3 = 'create', toNullable(creation.1), NULL) AS created_at,
+    creation.4 AS created_by,
+    log[-1].1 AS changed_at,
+    log[-1].4 AS changed_by,
+    if(is_deleted, toNullable(log[ended].1), NULL) AS deleted_at,
+    if(is_deleted, log[ended].4, '') AS deleted_by,
+    length(log) AS events
+FROM
+(
+    SELECT tenant_id, entity_type, entity_id,
+        arraySort(e -> (e.1, e.2), groupArray((occurred_at, toString(event_id), kind, actor_id, `changes.path`, `changes.new`))) AS log
+    FROM
+    (
+        SELECT tenant_id, entity_type, entity_id, occurred_at, event_id, actor_id, `changes.path`, `changes.new`,
+            lower(extract(action, '[^.:/]*$')) AS word,
+            multiIf(word IN ('soft_delete', 'softdelete', 'trash'), 'soft', operation = 'DELETE', 'delete', word IN ('restore', 'undelete', 'untrash'), 'restore',
+                    operation = 'CREATE', 'create', operation = 'UPDATE' OR notEmpty(`changes.path`), 'change', '') AS kind
+        FROM audit.events FINAL
+        WHERE tenant_id = {tenant:String} AND entity_type = {type:String} AND entity_id = {id:String} AND occurred_at <= {time:DateTime64(6)} AND outcome = 'SUCCESS' AND kind != ''
+        ORDER BY received_at, _partition, _offset
+        LIMIT 1 BY event_id
+    )
+    GROUP BY tenant_id, entity_type, entity_id
+)
+SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
+COMMENT 'entity_at(tenant = , type = , id = , time = ): an entity as its changes left it at that time: live, soft-deleted or deleted; no row when nothing had changed it yet';
+CREATE VIEW IF NOT EXISTS audit.actor_activity ON CLUSTER 'main'
+SQL SECURITY INVOKER
+AS SELECT tenant_id, actor_kind, actor_id, toDate(occurred_at) AS day, action,
+    count() AS events, countIf(outcome = 'FAILURE') AS failures, countIf(outcome = 'DENIED') AS denials,
+    uniqExact(entity_type, entity_id) AS entities, min(occurred_at) AS first_at, max(occurred_at) AS last_at
+FROM audit.events FINAL
+GROUP BY tenant_id, actor_kind, actor_id, day, action
+SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
+COMMENT 'What each actor did on each day (UTC), by action: how often, how often without success, on how many entities';
+CREATE VIEW IF NOT EXISTS audit.failures ON CLUSTER 'main'
+SQL SECURITY INVOKER
+AS SELECT tenant_id, occurred_at, service, action, outcome, error_message, entity_type, entity_id, actor_kind, actor_id, actor_name, ip, request_id, correlation_id, trace_id, event_id
+FROM audit.events FINAL
+WHERE outcome IN ('FAILURE', 'DENIED')
+SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
+COMMENT 'Events that failed or were denied, with the reason';
+CREATE VIEW IF NOT EXISTS audit.conflicts ON CLUSTER 'main'
+SQL SECURITY INVOKER
+AS SELECT tenant_id, event_id, count() AS contents, min(received_at) AS first_received_at, max(received_at) AS last_received_at
+FROM audit.events FINAL
+GROUP BY tenant_id, event_id
+HAVING contents > 1
+SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
+COMMENT 'Event ids of a tenant under which more than one content was sent: all are kept as rows of events, the first one counts';
+CREATE VIEW IF NOT EXISTS audit.hourly ON CLUSTER 'main'
+SQL SECURITY INVOKER
+AS SELECT tenant_id, toStartOfHour(occurred_at) AS hour, service, action, outcome, count() AS events
+FROM audit.events FINAL
+GROUP BY tenant_id, hour, service, action, outcome
+SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0
+COMMENT 'Events by hour (UTC) of occurrence, tenant, service, action and outcome; late events count in the hour they occurred, duplicates not at all';
+CREATE VIEW IF NOT EXISTS audit.freshness ON CLUSTER 'main'
+SQL SECURITY INVOKER
+AS SELECT tenant_id, service, max(received_at) AS newest_received_at, max(occurred_at) AS newest_occurred_at, dateDiff('second', newest_received_at, now64(3, 'UTC')) AS seconds_behind
+FROM audit.events
+GROUP BY tenant_id, service
+SETTINGS final = 0
+COMMENT 'How recent the newest stored event of each tenant and service is, by the time its record arrived and by the time it happened';
+
+-- 6 dead_letter_actions
+CREATE TABLE IF NOT EXISTS audit.dead_letter_actions_local ON CLUSTER 'main'
+(
+    topic LowCardinality(String) COMMENT 'Topic of the source record',
+    partition Int32 COMMENT 'Its partition',
+    offset Int64 COMMENT 'Its offset',
+    timestamp DateTime64(3, 'UTC') COMMENT 'Its timestamp',
+    at DateTime64(3, 'UTC') COMMENT 'When it was done, by the clock of ClickHouse',
+    action LowCardinality(String) COMMENT 'retry: the record was sent to its topic again; discard: nobody will',
+    actor String COMMENT 'Who did it' CODEC(ZSTD(1)),
+    retries UInt32 COMMENT 'How often the record was sent again, this time included; 0 for discard',
+    retry_partition Int32 COMMENT 'Where the record was sent to: partition; -1 for discard',
+    retry_offset Int64 COMMENT 'And offset; -1 for discard'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{uuid}/{shard}', '{replica}')
+ORDER BY (topic, partition, offset, timestamp, at, action)
+SETTINGS replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1
+COMMENT 'Dead letters that were retried or discarded; without a row here a dead letter is open';
+CREATE TABLE IF NOT EXISTS audit.dead_letter_actions ON CLUSTER 'main' AS audit.dead_letter_actions_local
+ENGINE = Distributed('main', 'audit', 'dead_letter_actions_local', cityHash64(topic, partition))
+COMMENT 'Dead letters that were retried or discarded; without a row here a dead letter is open';
+
+-- 7 retention
 CREATE TABLE IF NOT EXISTS audit.legal_holds_local ON CLUSTER 'main'
 (
     hold_id UUID COMMENT 'The hold',

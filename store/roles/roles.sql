@@ -13,6 +13,8 @@ CREATE ROW POLICY OR REPLACE audit_everything ON audit.dead_letters FOR SELECT U
 CREATE ROW POLICY OR REPLACE audit_nothing ON audit.dead_letters FOR SELECT USING 0 AS PERMISSIVE TO ALL EXCEPT audit_admin, audit_ingest, deployer;
 CREATE ROW POLICY OR REPLACE audit_everything ON audit.ledger FOR SELECT USING 1 AS PERMISSIVE TO audit_admin, audit_ingest, deployer, audit_all_tenants;
 CREATE ROW POLICY OR REPLACE audit_nothing ON audit.ledger FOR SELECT USING 0 AS PERMISSIVE TO ALL EXCEPT audit_admin, audit_ingest, deployer;
+CREATE ROW POLICY OR REPLACE audit_everything ON audit.dead_letter_actions FOR SELECT USING 1 AS PERMISSIVE TO audit_admin, audit_ingest, deployer, audit_all_tenants;
+CREATE ROW POLICY OR REPLACE audit_nothing ON audit.dead_letter_actions FOR SELECT USING 0 AS PERMISSIVE TO ALL EXCEPT audit_admin, audit_ingest, deployer;
 CREATE ROW POLICY OR REPLACE audit_everything ON _table_function.mergeTreeAnalyzeIndexes FOR SELECT USING 1 AS PERMISSIVE TO ALL EXCEPT audit_analyst;
 CREATE ROW POLICY OR REPLACE audit_nothing ON _table_function.mergeTreeAnalyzeIndexes FOR SELECT USING 0 AS PERMISSIVE TO audit_analyst;
 CREATE ROW POLICY OR REPLACE audit_everything ON _table_function.mergeTreeAnalyzeIndexesUUID FOR SELECT USING 1 AS PERMISSIVE TO ALL EXCEPT audit_analyst;
@@ -26,6 +28,6 @@ CREATE ROW POLICY OR REPLACE audit_nothing ON _table_function.mergeTreeProjectio
 CREATE ROW POLICY OR REPLACE audit_everything ON _table_function.mergeTreeTextIndex FOR SELECT USING 1 AS PERMISSIVE TO ALL EXCEPT audit_analyst;
 CREATE ROW POLICY OR REPLACE audit_nothing ON _table_function.mergeTreeTextIndex FOR SELECT USING 0 AS PERMISSIVE TO audit_analyst;
 CREATE ROLE IF NOT EXISTS audit_analyst;
-CREATE SETTINGS PROFILE OR REPLACE audit_analyst SETTINGS readonly = 1, allow_ddl = 0, final = 1, do_not_merge_across_partitions_select_final = 1, max_execution_time = 60, max_memory_usage = 4000000000, max_memory_usage_for_user = 8000000000, max_rows_to_read = 300000000000, max_bytes_to_read = 1000000000000, max_result_rows = 1000000, max_result_bytes = 1000000000, max_concurrent_queries_for_user = 20;
+CREATE SETTINGS PROFILE OR REPLACE audit_analyst SETTINGS readonly = 1, allow_ddl = 0, final = 1, do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1, use_skip_indexes_if_final = 1, use_skip_indexes_if_final_exact_mode = 0, max_execution_time = 60, max_memory_usage = 4000000000, max_memory_usage_for_user = 8000000000, max_rows_to_read = 300000000000, max_bytes_to_read = 1000000000000, max_result_rows = 1000000, max_result_bytes = 1000000000, max_concurrent_queries_for_user = 20;
 ALTER ROLE audit_analyst SETTINGS PROFILE 'audit_analyst';
-GRANT SELECT ON audit.events, SELECT ON audit.ledger, SELECT ON audit.dead_letters TO audit_analyst WITH REPLACE OPTION;
+GRANT SELECT ON audit.events, SELECT ON audit.ledger, SELECT ON audit.dead_letters, SELECT ON audit.dead_letter_actions, SELECT ON audit.events_once, SELECT ON audit.field_history, SELECT ON audit.entity_at, SELECT ON audit.actor_activity, SELECT ON audit.failures, SELECT ON audit.conflicts, SELECT ON audit.hourly, SELECT ON audit.freshness TO audit_analyst WITH REPLACE OPTION;

@@ -16,6 +16,8 @@ use crate::target::Target;
 
 /// Longest wait for merges that were running when a hold was set.
 const MERGES_LIMIT: Duration = Duration::from_secs(600);
+/// A mutation of a large table takes hours: nobody waits for it, whatever the server's default is.
+const IN_BACKGROUND: &str = "SETTINGS mutations_sync = 0";
 /// Between two looks at them.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -138,7 +140,7 @@ impl Store {
         let cut_short = self.stop_materializing(&target).await?;
         self.follow(&target, Existing::Left).await?;
         for table in cut_short {
-            self.execute(&format!("ALTER TABLE {table}{} MATERIALIZE TTL", target.on_cluster())).await?;
+            self.execute(&format!("ALTER TABLE {table}{} MATERIALIZE TTL {IN_BACKGROUND}", target.on_cluster())).await?;
         }
         Ok(())
     }
@@ -282,7 +284,7 @@ impl Store {
         }
         // Parts that nothing would merge again learn of the rules by a mutation in the background.
         match existing {
-            Existing::Too => self.execute(&format!("ALTER TABLE {own}{on_cluster} MATERIALIZE TTL")).await,
+            Existing::Too => self.execute(&format!("ALTER TABLE {own}{on_cluster} MATERIALIZE TTL {IN_BACKGROUND}")).await,
             Existing::Left => Ok(()),
         }
     }

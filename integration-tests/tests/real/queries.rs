@@ -87,7 +87,7 @@ fn clickhouses_python_client_asks() {
     let answers: Vec<&str> = asked.stdout.lines().collect();
     let expected = [
         "[[27]]",
-        r#"[["2026-05-04 09:00:00+00:00", "order.create"]]"#,
+        r#"[["2026-05-04 09:00:00", "order.create"]]"#,
         r#"[["/status", "\"open\""], ["/total", "100"]]"#,
     ];
     assert_eq!(answers, expected, "{asked:?}");
