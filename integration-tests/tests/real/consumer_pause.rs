@@ -108,13 +108,16 @@ fn a_paused_group_reads_nothing_until_it_is_resumed() {
     consumer(&fixture, &["resume", "--yes"]).success();
     [&first, &late, &blind].into_iter().for_each(|worker| wait_suspended(worker, 0.0));
     fixture.wait_landed(PATIENCE);
-    let audited = "SELECT concat(action, ' ', entity_id, ' ', JSONExtractString(details, 'reason')) FROM events FINAL WHERE tenant_id = 'auditstream' ORDER BY occurred_at";
+    let audited = "SELECT concat(action, ' ', entity_id, ' ', outcome, ' (', JSONExtractString(details, 'reason'), ')') FROM events FINAL WHERE tenant_id = 'auditstream' ORDER BY occurred_at";
     assert_eq!(
         fixture.admin().text(audited).lines().collect::<Vec<_>>(),
         [
-            "audit.consumer_pause somebody-else ",
-            "audit.consumer_pause consumer-pause new disks",
-            "audit.consumer_resume consumer-pause "
+            // Who may not was heard, and that it failed.
+            "audit.consumer_pause consumer-pause SUCCESS ()",
+            "audit.consumer_pause consumer-pause FAILURE ()",
+            "audit.consumer_pause somebody-else SUCCESS ()",
+            "audit.consumer_pause consumer-pause SUCCESS (new disks)",
+            "audit.consumer_resume consumer-pause SUCCESS ()"
         ]
     );
     let ids = "SELECT event_id FROM events FINAL WHERE tenant_id = 'auditstream'";
@@ -122,6 +125,6 @@ fn a_paused_group_reads_nothing_until_it_is_resumed() {
         fixture.acknowledged().add(id.parse().unwrap());
     }
     let verdict = fixture.verdict();
-    verdict.assert_clean(3_003, 0);
+    verdict.assert_clean(3_005, 0);
     assert_eq!(verdict.raw_rows, verdict.rows, "nothing was read twice: {verdict}");
 }
