@@ -77,6 +77,62 @@ fn a_service_is_installed_verified_and_removed() {
     assert!(code == 0 && stdout.contains("Type=notify"), "{stdout}");
 }
 
+/// A relay on a SQLite outbox writes a file of another service's: the sandbox lets it, or the unit is not written.
+#[test]
+fn a_relay_may_write_its_sqlite_outbox() {
+    let folder = tempfile::Builder::new().tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (units, config) = (folder.path().join("units"), folder.path().join("auditstream.toml"));
+    let install = |url: &str, more: &[&str]| {
+        std::fs::write(&config, format!("[outbox]\nurl = \"{url}\"\n")).unwrap();
+        run(folder.path(), &[&["service", "install", "relay", "--dir", units.to_str().unwrap()], more].concat())
+    };
+    let database = format!("sqlite://{}/shop.db", folder.path().display());
+    let (code, _, stderr) = install(&database, &["--run-as", "root"]);
+    assert_eq!(code, 0, "{stderr}");
+    let unit = units.join("auditstream.service");
+    let text = std::fs::read_to_string(&unit).unwrap();
+    assert!(text.contains(&format!("\nReadWritePaths=\"{}\"\n", folder.path().display())), "{text}");
+    if let Some(complaints) = verified(&unit, false) {
+        assert_eq!(complaints, "", "{text}");
+    }
+    assert_eq!(install(&database, &["--user", "--name", "own"]).0, 0, "a user's own manager closes nothing");
+    for (url, more, part) in [
+        (&*database, &[][..], "give --run-as"),
+        ("sqlite://shop.db", &["--run-as", "root"], "must be an absolute path"),
+        ("sqlite:///tmp/shop.db", &["--run-as", "root"], "lies in /tmp"),
+        ("sqlite:///no/such/folder/shop.db", &["--run-as", "root"], "there is no folder /no/such/folder"),
+    ] {
+        let (code, _, stderr) = install(url, more);
+        assert!(code == 1 && stderr.contains(part), "{url}: {stderr}");
+    }
+    let (code, _, stderr) = install("postgres://shop:secret@db/shop", &[]);
+    assert!(code == 0, "{stderr}");
+    assert!(!std::fs::read_to_string(&unit).unwrap().contains("ReadWritePaths"));
+}
+
+/// A service is not removed before the audit trail knows of it.
+#[test]
+fn nothing_is_uninstalled_that_is_not_audited() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_auditstream"));
+        let command = command.env_clear().env("XDG_CONFIG_HOME", folder.path()).current_dir(folder.path());
+        let command = command.env("AUDITSTREAM_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:9");
+        let command = command.env("AUDITSTREAM_PRODUCER__DELIVERY_TIMEOUT_MS", "1000").args(args);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let units = folder.path().join("systemd/user");
+    // Without telling the manager of whoever runs this test.
+    let dir = ["--name", "by-test", "--dir", units.to_str().unwrap()];
+    assert_eq!(run(&[&["service", "install", "--user"], &dir[..]].concat()).0, 0);
+    let unit = units.join("by-test.service");
+    assert!(unit.exists());
+    let (code, stderr) = run(&["service", "uninstall", "--user", "--name", "by-test", "--yes"]);
+    assert!(code == 1 && stderr.contains("nothing was done: the audit event was not acknowledged"), "{stderr}");
+    assert!(unit.exists());
+}
+
 /// A worker tells its service manager that it is ready, that it is alive, and that it stops. It waits for servers that are not there.
 #[test]
 fn a_worker_tells_its_service_manager() {

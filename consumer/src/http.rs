@@ -1,7 +1,8 @@
 //! `/livez`, `/readyz` and `/metrics` for Kubernetes and Prometheus.
 //!
 //! Alive means that the loop makes progress, not that ClickHouse is up: a worker that waits for ClickHouse is doing its work, and a restart
-//! would not help. Ready means that the worker owns partitions or stands by as a member of the group.
+//! would not help. Ready means that the worker owns partitions or stands by as a member of the group. A worker whose group an operator has paused
+//! is both, and says so: it does what it was told, and an unready one would hold up every rolling update.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub(crate) struct Health {
     last_turn_ms: AtomicU64,
     member: AtomicBool,
     stopping: AtomicBool,
+    suspended: AtomicBool,
 }
 
 impl Health {
@@ -36,6 +38,7 @@ impl Health {
             last_turn_ms: AtomicU64::new(0),
             member: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            suspended: AtomicBool::new(false),
         }
     }
 
@@ -53,6 +56,11 @@ impl Health {
         self.member.store(true, Ordering::Relaxed);
     }
 
+    /// An operator has paused the group, or has ended that.
+    pub(crate) fn is_suspended(&self, suspended: bool) {
+        self.suspended.store(suspended, Ordering::Relaxed);
+    }
+
     /// The worker no longer takes work.
     pub(crate) fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
@@ -63,11 +71,11 @@ impl Health {
         if idle <= STALL { Ok(()) } else { Err(format!("the loop has not come round for {} s", idle.as_secs())) }
     }
 
-    fn ready(&self) -> Result<(), &'static str> {
+    fn ready(&self) -> Result<&'static str, &'static str> {
         if self.stopping.load(Ordering::Relaxed) {
             Err("stopping")
         } else if self.member.load(Ordering::Relaxed) {
-            Ok(())
+            Ok(if self.suspended.load(Ordering::Relaxed) { "paused by an operator" } else { "ok" })
         } else {
             Err("the group has not assigned partitions yet")
         }
@@ -109,7 +117,7 @@ async fn livez(State(served): State<Arc<Served>>) -> Response {
 
 async fn readyz(State(served): State<Arc<Served>>) -> Response {
     match served.health.ready() {
-        Ok(()) => "ok\n".into_response(),
+        Ok(how) => format!("{how}\n").into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }
 }

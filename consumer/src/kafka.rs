@@ -5,7 +5,7 @@
 
 mod refusal;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -23,7 +23,7 @@ use rdkafka::{Offset, Statistics, TopicPartitionList};
 pub(crate) use self::refusal::{Refusal, is_out_of_range};
 use crate::fetch::Fetched;
 use crate::quiet::Quiet;
-use crate::topic_id::{self, TopicId};
+use crate::topic_id::{self, Reread, TopicId};
 
 /// How long a look-up of committed offsets or of metadata may take before it counts as failed.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -156,8 +156,8 @@ pub(crate) struct Reader {
     topic: String,
     /// The topic that each partition's offsets speak of, as looked up when the partition was assigned.
     topic_ids: BTreeMap<i32, TopicId>,
-    /// Partitions whose committed offset a worker had committed, as it was when they were assigned.
-    own_commits: BTreeSet<i32>,
+    /// Partitions whose offset a human has set, and how far they are read again: each commit carries it until then.
+    rereads: BTreeMap<i32, Reread>,
 }
 
 impl Reader {
@@ -165,7 +165,7 @@ impl Reader {
     pub(crate) fn new(properties: &ClientConfig, topic: &str, tokens: Option<TokenFile>) -> KafkaResult<Self> {
         let signals = Signals { topic: topic.to_owned(), tokens, ..Signals::default() };
         let consumer = Arc::new(properties.create_with_context(signals)?);
-        Ok(Self { consumer, topic: topic.to_owned(), topic_ids: BTreeMap::new(), own_commits: BTreeSet::new() })
+        Ok(Self { consumer, topic: topic.to_owned(), topic_ids: BTreeMap::new(), rereads: BTreeMap::new() })
     }
 
     /// The first of `topics` that does not exist, as far as this user may see. For the time before joining the group; when it fails,
@@ -268,9 +268,18 @@ impl Reader {
         logs.collect()
     }
 
-    /// Whether the committed offset of `partition`, as it was when it was assigned, is a worker's. Somebody else's is where he wants reading to begin.
-    pub(crate) fn is_own_commit(&self, partition: i32) -> bool {
-        self.own_commits.contains(&partition)
+    /// Whether a human wants `offset` of `partition` to be read whatever has landed, as the committed offset said when the partition was assigned.
+    pub(crate) fn is_reread(&self, partition: i32, offset: i64) -> bool {
+        self.rereads.get(&partition).is_some_and(|reread| reread.covers(offset))
+    }
+
+    /// The partitions' logs end there now: what a human wants to be read again ends there at the latest.
+    pub(crate) fn bound_rereads(&mut self, logs: &[(i32, i64, i64)]) {
+        for (partition, _, high) in logs {
+            if let Some(reread @ Reread::Unbounded) = self.rereads.get_mut(partition) {
+                *reread = Reread::Until(*high);
+            }
+        }
     }
 
     /// Those of `partitions` that were assigned while the topic had another id than `now`.
@@ -300,10 +309,12 @@ impl Reader {
                     Some(id) => self.topic_ids.insert(partition, id.clone()),
                     None => self.topic_ids.remove(&partition),
                 };
-                self.own_commits.remove(&partition);
-                if id.as_ref().is_some_and(|id| id.is_own(element.metadata())) {
-                    self.own_commits.insert(partition);
-                }
+                let reread = id.as_ref().and_then(|id| id.reread(element.metadata()));
+                // Where nothing is committed nobody has set anything.
+                match reread.filter(|_| matches!(element.offset(), Offset::Offset(_))) {
+                    Some(reread) => self.rereads.insert(partition, reread),
+                    None => self.rereads.remove(&partition),
+                };
                 match element.offset() {
                     Offset::Offset(offset) if id.as_ref().is_some_and(|id| id.is_foreign(element.metadata())) => {
                         tracing::warn!(
@@ -347,7 +358,8 @@ impl Reader {
             if let (Some(mut element), Some(id)) =
                 (list.find_partition(&self.topic, partition), self.topic_ids.get(&partition))
             {
-                element.set_metadata(id.metadata());
+                let reread = self.rereads.get(&partition).filter(|reread| reread.covers(offset));
+                element.set_metadata(reread.map_or_else(|| id.metadata(), |reread| id.set_metadata(*reread)));
             }
         }
         let consumer = Arc::clone(&self.consumer);

@@ -30,7 +30,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use auditstream_schemas::BatchDecoder;
-use auditstream_store::{ShapeError, Store};
+use auditstream_store::{ErrorClass, Pause, ShapeError, Store};
 use rdkafka::error::KafkaError;
 
 pub use certificates::CertificateFile;
@@ -120,13 +120,16 @@ pub async fn run(
     let ready = async {
         let altered_at = wait_for_tables(&store, &health).await?;
         wait_for_topics(&config, &reader, &health).await?;
-        Ok(altered_at)
+        let pause = wait_for_pause(&store, &config, &health).await?;
+        Ok((altered_at, pause))
     };
-    let table_altered_at = tokio::select! {
+    let (table_altered_at, pause) = tokio::select! {
         () = &mut shutdown => return Ok(Summary { drained: true, ..Summary::default() }),
         result = ready => result?,
     };
     reader.subscribe().map_err(WorkerError::Kafka)?;
+    // Before the first assignment. The loop holds the other end and takes it first.
+    let _ = completions.send(Completion::Pause(pause));
 
     let seed = std::process::id().into();
     let sender = DeadLetterSender::new(
@@ -140,6 +143,8 @@ pub async fn run(
     // They end with this function, also while a server that they ask is away.
     let mut watches = tokio::task::JoinSet::new();
     watches.spawn(watch::parts(store.clone(), completions.clone()));
+    let who = (config.group_id.clone(), config.topic.clone());
+    watches.spawn(watch::pause(store.clone(), who, completions.clone()));
     watches.spawn(watch::topic(reader.topic_id_looker(), completions.clone()));
     let worker = Loop {
         core: Worker::new(config.limits(seed)),
@@ -208,6 +213,23 @@ async fn wait_for_tables(store: &Store, health: &Health) -> Result<u64, WorkerEr
             Ok(altered_at) => return Ok(altered_at),
             Err(error) if error.is_passing() => tracing::warn!(%error, "waiting for clickhouse"),
             Err(error) => return Err(WorkerError::Tables(error)),
+        }
+        tokio::time::sleep(START_RETRY).await;
+    }
+}
+
+/// Waits until ClickHouse says whether an operator has paused the group: a worker that starts while nobody can say must not read.
+async fn wait_for_pause(store: &Store, config: &Config, health: &Health) -> Result<Option<Pause>, WorkerError> {
+    loop {
+        health.turn();
+        match store.pause(&config.group_id, &config.topic).await {
+            Ok(pause) => return Ok(pause),
+            Err(error) if error.class == ErrorClass::Halt => {
+                return Err(WorkerError::Halted(format!(
+                    "whether the group is paused can't be read: {error}; `auditstream migrate` makes the table consumer_pauses and grants audit_ingest to read it"
+                )));
+            }
+            Err(error) => tracing::warn!(%error, "waiting for clickhouse"),
         }
         tokio::time::sleep(START_RETRY).await;
     }

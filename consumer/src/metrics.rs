@@ -86,6 +86,7 @@ pub(crate) struct Metrics {
     pub(crate) assigned_partitions: Gauge,
     pub(crate) paused: Gauge,
     pub(crate) paused_partitions: Gauge,
+    pub(crate) suspended: Gauge,
     pub(crate) held_bytes: Gauge,
     pub(crate) lag: Family<PartitionLabel, Gauge>,
     pub(crate) schema_waiting_partitions: Gauge,
@@ -125,6 +126,7 @@ impl Metrics {
             assigned_partitions: Gauge::default(),
             paused: Gauge::default(),
             paused_partitions: Gauge::default(),
+            suspended: Gauge::default(),
             held_bytes: Gauge::default(),
             lag: Family::default(),
             schema_waiting_partitions: Gauge::default(),
@@ -210,6 +212,11 @@ impl Metrics {
             "paused_partitions",
             "Partitions of this worker whose fetching is paused",
             metrics.paused_partitions.clone(),
+        );
+        registry.register(
+            "suspended",
+            "1 while an operator has paused the group, with auditstream consumer pause",
+            metrics.suspended.clone(),
         );
         registry.register_with_unit(
             "held",

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use auditstream_schemas::Decoded;
 use auditstream_store::faults::{Point, crash_point, strikes};
-use auditstream_store::{DeadLetterRow, ErrorClass, EventBody, InsertError, LedgerRow, ShapeError, Store, event_body};
+use auditstream_store::{
+    DeadLetterRow, ErrorClass, EventBody, InsertError, LedgerRow, Pause, ShapeError, Store, event_body,
+};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -46,6 +48,8 @@ pub(crate) enum Completion {
     Parts(u64),
     /// The topic's id, as it is now.
     TopicIs(TopicId),
+    /// Whether an operator has paused the group, as ClickHouse says now.
+    Pause(Option<Pause>),
     /// A schema registry was asked. Comes more than once while it fails.
     SchemaLookedUp {
         id: u32,
@@ -58,7 +62,10 @@ pub(crate) enum Completion {
 impl Completion {
     /// Whether it ends no task that the loop has started for the core.
     pub(crate) fn is_unasked(&self) -> bool {
-        matches!(self, Self::Shutdown | Self::Parts(_) | Self::TopicIs(_) | Self::SchemaLookedUp { .. })
+        matches!(
+            self,
+            Self::Shutdown | Self::Parts(_) | Self::Pause(_) | Self::TopicIs(_) | Self::SchemaLookedUp { .. }
+        )
     }
 }
 

@@ -15,12 +15,32 @@ use rdkafka::types::RDKafkaRespErr;
 
 /// In front of the id in a commit's metadata.
 const PREFIX: &str = "topic-id=";
-/// The same of an offset that a human has set with `auditstream consumer reset`: reading begins there, whatever the ledger says.
-const SET_PREFIX: &str = "set topic-id=";
+/// In front of that where a human has set the offset, with `auditstream consumer reset` or with Kafka's own tool, and the worker that goes on from there
+/// has not come up to where the log ended then: `set=1042 topic-id=...`. As long as it stands there, the ledger does not say where reading goes on.
+const SET: &str = "set";
 
 /// A topic's id: 32 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicId(String);
+
+/// That a human has set the offset from which a partition is read, and how far what lies behind it is to be read again, whatever the ledger says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reread {
+    /// Up to this offset: where the log ended when the offset was set, so nothing beyond it can have landed by then.
+    Until(i64),
+    /// Nobody has asked yet where the log ends.
+    Unbounded,
+}
+
+impl Reread {
+    /// Whether what lies at `offset` is to be read whatever the ledger says.
+    pub fn covers(self, offset: i64) -> bool {
+        match self {
+            Self::Until(end) => offset < end,
+            Self::Unbounded => true,
+        }
+    }
+}
 
 impl TopicId {
     /// 32 hexadecimal digits.
@@ -33,22 +53,44 @@ impl TopicId {
         format!("{PREFIX}{}", self.0)
     }
 
-    /// What an offset carries that a human sets: where reading is to begin again. Not a worker's own, so what has landed beyond it is read again.
-    pub fn set_metadata(&self) -> String {
-        format!("{SET_PREFIX}{}", self.0)
+    /// What an offset carries that a human has set, and each commit after it until reading has come up to the end: what has landed is read again.
+    pub fn set_metadata(&self, reread: Reread) -> String {
+        match reread {
+            Reread::Until(end) => format!("{SET}={end} {PREFIX}{}", self.0),
+            Reread::Unbounded => format!("{SET} {PREFIX}{}", self.0),
+        }
     }
 
-    /// Whether a committed offset with this metadata was committed by a worker that read this very topic.
-    pub fn is_own(&self, metadata: &str) -> bool {
-        metadata.strip_prefix(PREFIX) == Some(&self.0)
+    /// Whether, and how far, a committed offset with this metadata asks for what has landed to be read again. What a worker has committed by itself does
+    /// not; who sets an offset with Kafka's own tool, which knows no metadata, wants the same as who sets it with ours.
+    pub fn reread(&self, metadata: &str) -> Option<Reread> {
+        match split(metadata) {
+            Some((set, id)) => set.filter(|_| id == self.0),
+            None => Some(Reread::Unbounded),
+        }
     }
 
     /// Whether a committed offset with this metadata speaks of another topic than this one. Metadata of another form is somebody else's, such as of a
     /// human who set the offset with Kafka's own tool: he means this topic.
     pub fn is_foreign(&self, metadata: &str) -> bool {
-        let id = metadata.strip_prefix(PREFIX).or_else(|| metadata.strip_prefix(SET_PREFIX));
-        id.is_some_and(|id| id != self.0)
+        split(metadata).is_some_and(|(_, id)| id != self.0)
     }
+}
+
+/// The mark and the id in metadata that this program wrote.
+fn split(metadata: &str) -> Option<(Option<Reread>, &str)> {
+    if let Some(id) = metadata.strip_prefix(PREFIX) {
+        return Some((None, id));
+    }
+    let (mark, rest) = metadata.split_once(' ')?;
+    let id = rest.strip_prefix(PREFIX)?;
+    let end = mark.strip_prefix(SET)?;
+    let reread = match end.strip_prefix('=') {
+        Some(end) => Reread::Until(end.parse().ok()?),
+        None if end.is_empty() => Reread::Unbounded,
+        None => return None,
+    };
+    Some((Some(reread), id))
 }
 
 impl std::fmt::Display for TopicId {
@@ -141,8 +183,26 @@ mod tests {
         assert!(id.is_foreign(&TopicId("00fe".into()).metadata()));
         assert!(!id.is_foreign(""), "a human's commit");
         assert!(!id.is_foreign("moved by ops"), "a human's commit");
-        assert!(!id.is_own(&id.set_metadata()) && !id.is_foreign(&id.set_metadata()), "set by a human, of this topic");
-        assert!(id.is_foreign(&TopicId("00fe".into()).set_metadata()), "set by a human, of a topic that is gone");
-        assert!(id.is_own(&id.metadata()) && !id.is_own("") && !id.is_own(&TopicId("00fe".into()).metadata()));
+        for reread in [Reread::Until(7), Reread::Unbounded] {
+            assert!(!id.is_foreign(&id.set_metadata(reread)), "set by a human, of this topic");
+            assert!(id.is_foreign(&TopicId("00fe".into()).set_metadata(reread)), "of a topic that is gone");
+        }
+    }
+
+    #[test]
+    fn what_a_human_has_set_is_told_from_a_worker_s_commit() {
+        let id = TopicId("00ff".into());
+        assert_eq!(id.metadata(), "topic-id=00ff");
+        assert_eq!(id.reread("topic-id=00ff"), None, "a worker's");
+        assert_eq!(id.set_metadata(Reread::Until(1_042)), "set=1042 topic-id=00ff");
+        for reread in [Reread::Until(1_042), Reread::Until(0), Reread::Unbounded] {
+            assert_eq!(id.reread(&id.set_metadata(reread)), Some(reread));
+        }
+        assert_eq!(id.reread("topic-id=00fe"), None, "of another topic, whose offsets mean nothing");
+        assert_eq!(id.reread("set=3 topic-id=00fe"), None);
+        for somebody_else_s in ["", "moved by ops", "set=x topic-id=00ff", "settled topic-id=00ff"] {
+            assert_eq!(id.reread(somebody_else_s), Some(Reread::Unbounded), "{somebody_else_s}");
+        }
+        assert!(Reread::Until(7).covers(6) && !Reread::Until(7).covers(7) && Reread::Unbounded.covers(i64::MAX));
     }
 }

@@ -1,4 +1,5 @@
-//! What nobody tells the worker: that its topic was deleted and made again, and how many parts the table has. Asked for now and then, beside the loop.
+//! What nobody tells the worker: that its topic was deleted and made again, how many parts the table has, and whether an operator has paused the group.
+//! Asked for now and then, beside the loop.
 
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -27,6 +28,30 @@ where
             // Nobody knows just now; the next look comes.
             Ok(Some(None)) => {}
             Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// How soon workers notice that an operator has paused their group, or has ended that.
+const PAUSE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Tells the loop whether an operator has paused `topic` in `group`, for as long as the loop is there. While ClickHouse does not say, what it said last holds.
+pub(crate) async fn pause(store: Store, (group, topic): (String, String), completions: Sender<Completion>) {
+    let mut is_unread = false;
+    loop {
+        tokio::time::sleep(PAUSE_INTERVAL).await;
+        match store.pause(&group, &topic).await {
+            Ok(pause) => {
+                is_unread = false;
+                if completions.send(Completion::Pause(pause)).is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut is_unread, true) {
+                    tracing::warn!(%error, "whether the group is paused can't be read; it stays as it was");
+                }
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ pub struct FaultReport {
     lost: u64,
     double: u64,
     recovered: Duration,
+    figures: serde_json::Map<String, serde_json::Value>,
     passed: bool,
 }
 
@@ -28,7 +29,16 @@ impl FaultReport {
     /// For `fault`: its row in the list of faults, and in a few words what it is.
     #[must_use]
     pub fn new(fault: impl Into<String>) -> Self {
-        Self { fault: fault.into(), runs: 0, events: 0, lost: 0, double: 0, recovered: Duration::ZERO, passed: false }
+        Self {
+            fault: fault.into(),
+            runs: 0,
+            events: 0,
+            lost: 0,
+            double: 0,
+            recovered: Duration::ZERO,
+            figures: serde_json::Map::new(),
+            passed: false,
+        }
     }
 
     /// The fault happened once more.
@@ -47,6 +57,11 @@ impl FaultReport {
         self.recovered = self.recovered.max(took);
     }
 
+    /// Something else that was measured; its name ends in its unit.
+    pub fn figure(&mut self, name: &str, value: impl Into<serde_json::Value>) {
+        self.figures.insert(name.to_owned(), value.into());
+    }
+
     /// What the oracle says.
     pub fn judged(&mut self, verdict: &Verdict) {
         (self.events, self.lost, self.double) = (verdict.events, verdict.lost, verdict.double);
@@ -62,7 +77,7 @@ impl FaultReport {
 impl Drop for FaultReport {
     fn drop(&mut self) {
         let Some(file) = std::env::var_os("AUDITSTREAM_FAULTS_REPORT") else { return };
-        let record = serde_json::json!({
+        let mut record = serde_json::json!({
             "fault": self.fault,
             "runs": self.runs,
             "events": self.events,
@@ -71,6 +86,9 @@ impl Drop for FaultReport {
             "recovered_ms": u64::try_from(self.recovered.as_millis()).unwrap_or(u64::MAX),
             "passed": self.passed,
         });
+        if !self.figures.is_empty() {
+            record["figures"] = std::mem::take(&mut self.figures).into();
+        }
         // One write a line: other tests append too.
         let written = OpenOptions::new()
             .create(true)

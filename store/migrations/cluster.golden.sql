@@ -284,3 +284,21 @@ COMMENT 'Retention as it was applied; the newest counts';
 CREATE TABLE IF NOT EXISTS audit.retention_policies ON CLUSTER 'main' AS audit.retention_policies_local
 ENGINE = Distributed('main', 'audit', 'retention_policies_local', cityHash64(applied_at))
 COMMENT 'Retention as it was applied; the newest counts';
+
+-- 8 consumer_pauses
+CREATE TABLE IF NOT EXISTS audit.consumer_pauses_local ON CLUSTER 'main'
+(
+    group_id String COMMENT 'Consumer group',
+    topic LowCardinality(String) COMMENT 'Topic that it reads',
+    at DateTime64(6, 'UTC') COMMENT 'When it was done, by the clock of ClickHouse',
+    action LowCardinality(String) COMMENT 'pause or resume',
+    actor String COMMENT 'Who did it' CODEC(ZSTD(1)),
+    reason String COMMENT 'Why, in that person''s words' CODEC(ZSTD(1))
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{uuid}/{shard}', '{replica}')
+ORDER BY (group_id, topic, at, action)
+SETTINGS replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1
+COMMENT 'Pauses of consumer groups and their ends; the newest row of a group and topic counts, and without one it reads';
+CREATE TABLE IF NOT EXISTS audit.consumer_pauses ON CLUSTER 'main' AS audit.consumer_pauses_local
+ENGINE = Distributed('main', 'audit', 'consumer_pauses_local', cityHash64(group_id))
+COMMENT 'Pauses of consumer groups and their ends; the newest row of a group and topic counts, and without one it reads';

@@ -4,7 +4,7 @@ GRANT ALL ON audit.*, SELECT ON system.*, CREATE ROLE ON *.*, ALTER ROLE ON *.*,
 CREATE ROLE IF NOT EXISTS audit_ingest;
 CREATE SETTINGS PROFILE OR REPLACE audit_ingest SETTINGS async_insert = 0, insert_deduplicate = 1, optimize_on_insert = 0, distributed_foreground_insert = 1, max_partitions_per_insert_block = 0;
 ALTER ROLE audit_ingest SETTINGS PROFILE 'audit_ingest';
-GRANT INSERT ON audit.events, INSERT ON audit.ledger, INSERT ON audit.dead_letters, SELECT ON audit.ledger, SELECT(event_id, content_hash, received_at, _topic, _partition, _offset) ON audit.events, SELECT(topic, partition, offset, timestamp, error_class, error_code) ON audit.dead_letters, SELECT(database, table, partition_id, active, rows, bytes_on_disk) ON system.parts TO audit_ingest WITH REPLACE OPTION;
+GRANT INSERT ON audit.events, INSERT ON audit.ledger, INSERT ON audit.dead_letters, SELECT ON audit.ledger, SELECT ON audit.consumer_pauses, SELECT(event_id, content_hash, received_at, _topic, _partition, _offset) ON audit.events, SELECT(topic, partition, offset, timestamp, error_class, error_code) ON audit.dead_letters, SELECT(database, table, partition_id, active, rows, bytes_on_disk) ON system.parts TO audit_ingest WITH REPLACE OPTION;
 CREATE ROLE IF NOT EXISTS audit_all_tenants;
 CREATE ROLE IF NOT EXISTS audit_analyst;
 CREATE ROW POLICY OR REPLACE audit_everything ON audit.events FOR SELECT USING 1 AS PERMISSIVE TO audit_admin, audit_ingest, deployer, audit_all_tenants;

@@ -30,6 +30,7 @@ pub const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/0006_dead_letter_actions.sql"),
     },
     Migration { version: 7, name: "retention", sql: include_str!("../migrations/0007_retention.sql") },
+    Migration { version: 8, name: "consumer_pauses", sql: include_str!("../migrations/0008_consumer_pauses.sql") },
 ];
 
 impl Migration {

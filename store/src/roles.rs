@@ -2,7 +2,7 @@
 //!
 //! | role | may | may not |
 //! |---|---|---|
-//! | `audit_ingest` | insert into the three tables; read the ledger, positions, and what the figures need | read what events and dead letters hold, change or drop anything, reach out |
+//! | `audit_ingest` | insert into the three tables; read the ledger, positions, pauses, and what the figures need | read what events and dead letters hold, change or drop anything, reach out |
 //! | `audit_analyst` | read the tables and views of [`ANALYST_OBJECTS`], FINAL without asking, within bounds of time, memory and rows | write, change a setting, reach out (url, file, s3, remote, executable, …), see a row that no policy gives them (`policies.rs`) |
 //! | `audit_admin` | everything in the database, these roles, analysts and policies | other databases |
 
@@ -66,6 +66,7 @@ pub const ROLES: &[Role] = &[
             "INSERT ON {database}.ledger",
             "INSERT ON {database}.dead_letters",
             "SELECT ON {database}.ledger",
+            "SELECT ON {database}.consumer_pauses",
             "SELECT(event_id, content_hash, received_at, _topic, _partition, _offset) ON {database}.events",
             "SELECT(topic, partition, offset, timestamp, error_class, error_code) ON {database}.dead_letters",
             PARTS,

@@ -32,10 +32,15 @@ impl Drop for Scratch {
     }
 }
 
+/// Whether nothing would have to be fetched or built first.
+fn is_installed(cache: &Path) -> bool {
+    [PROMTOOL, PROMETHEUS, HELM].iter().all(|tool| tool.is_installed(cache)) && Schemas::are_there(cache)
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let progress = crate::progress::shown();
     let cache = auditstream_stack::cache_dir()?;
-    if args.if_installed && ![PROMTOOL, PROMETHEUS, HELM].iter().all(|tool| tool.is_installed(&cache)) {
+    if args.if_installed && !is_installed(&cache) {
         eprintln!("left out: `cargo xtask test-alerts` builds promtool and Prometheus first");
         return Ok(());
     }
@@ -114,4 +119,24 @@ fn scaling_queries(helm: &Path, chart: &Path, schemas: &Schemas) -> Result<Vec<(
         .collect();
     ensure!(queries.len() == 2, "expected two queries, found {}", queries.len());
     Ok(queries)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::chart::schemas;
+
+    #[test]
+    fn where_anything_is_missing_it_is_left_out() {
+        let cache = Scratch(std::env::temp_dir().join(format!("auditstream-alerts-{}", std::process::id())));
+        let tools = [PROMTOOL, PROMETHEUS, HELM].map(|tool| tool.folder());
+        for folder in tools.iter().map(String::as_str).chain([schemas::FOLDER]) {
+            assert!(!is_installed(&cache.0), "without {folder}");
+            let folder = cache.0.join(folder);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("complete"), "").unwrap();
+        }
+        assert!(is_installed(&cache.0));
+    }
 }

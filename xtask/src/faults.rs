@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// The long form, of half an hour: 10 million events across 300 kills, ten minutes without ClickHouse.
     #[arg(long)]
     long: bool,
-    /// Write the records as a JSON array: fault, runs, events, lost, double, `recovered_ms`, passed.
+    /// Write the records as a JSON array: fault, runs, events, lost, double, `recovered_ms`, passed, and where a test measures more `figures`.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Only tests whose name contains this, such as `kills` or `group::`.

@@ -74,7 +74,7 @@ pub(crate) const COMPOSE: GoTool = tool(
 );
 
 impl GoTool {
-    fn folder(&self) -> String {
+    pub(crate) fn folder(&self) -> String {
         format!("{}-{}", self.name, self.version.trim_start_matches('v'))
     }
 

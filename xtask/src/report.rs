@@ -72,7 +72,14 @@ fn table(records: &[Value]) -> String {
         line
     };
     let mut lines = vec![line(COLUMNS.map(str::to_owned))];
-    lines.extend(records.iter().map(|record| line(COLUMNS.map(|column| cell(record, column)))));
+    for record in records {
+        lines.push(line(COLUMNS.map(|column| cell(record, column))));
+        // What only this test measures.
+        if let Some(figures) = record["figures"].as_object() {
+            let figures: Vec<_> = figures.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            lines.push(format!("    {}", figures.join(", ")));
+        }
+    }
     lines.join("\n")
 }
 
@@ -84,12 +91,13 @@ mod tests {
     fn rows_are_in_the_order_of_the_list_and_failures_are_loud() {
         let record = |fault: &str, passed: bool| serde_json::json!({ "fault": fault, "runs": 1, "events": 20, "lost": 0, "double": 0, "recovered_ms": 7, "passed": passed });
         let mut records = vec![record("control", true), record("10 b", true), record("9 a", false)];
+        records[1]["figures"] = serde_json::json!({ "age_ms": 3, "rate": 2.5 });
         records.sort_by_key(order);
         assert_eq!(
             table(&records),
             "fault    runs  events  lost  double  recovered_ms  passed\n\
              9 a         1      20     0       0             7      NO\n\
-             10 b        1      20     0       0             7     yes\n\
+             10 b        1      20     0       0             7     yes\n    age_ms 3, rate 2.5\n\
              control     1      20     0       0             7     yes"
         );
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use auditstream_consumer::topic_id;
+use auditstream_consumer::topic_id::{self, Reread};
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
@@ -28,6 +28,8 @@ pub(crate) struct NewOffset {
     /// `None`: nothing was ever committed.
     pub(crate) from: Option<i64>,
     pub(crate) to: i64,
+    /// Where the log ends now. Up to there everything is read again, whatever the ledger says.
+    pub(crate) end: i64,
 }
 
 impl Admin {
@@ -70,8 +72,8 @@ impl Admin {
         Ok(offsets)
     }
 
-    /// Commits the offsets for the group, each with the topic's id as one that a human has set. The brokers refuse it while the group has members.
-    /// Blocks.
+    /// Commits the offsets for the group, each with the topic's id as one that a human has set, and reads them back. The brokers refuse it while the
+    /// group has members. Blocks.
     pub(crate) fn set_offsets(&self, group: &str, topic: &str, offsets: &[NewOffset]) -> anyhow::Result<()> {
         let consumer = self.consumer(group)?;
         let id = topic_id::look_up(consumer.client(), topic, TIMEOUT).context("the topic's id")?;
@@ -79,11 +81,15 @@ impl Admin {
         for new in offsets {
             list.add_partition_offset(topic, new.partition, Offset::Offset(new.to))?;
             if let (Some(mut element), Some(id)) = (list.find_partition(topic, new.partition), &id) {
-                element.set_metadata(id.set_metadata());
+                element.set_metadata(id.set_metadata(Reread::Until(new.end)));
             }
         }
         match consumer.commit(&list, CommitMode::Sync) {
-            Ok(()) => Ok(()),
+            // An answer may refuse some partitions and take the others.
+            Ok(()) => {
+                let found = super::committed(&consumer, &list).context("the new offsets can't be read back")?;
+                all_taken(topic, &list, &found)
+            }
             Err(error) => match error.rdkafka_error_code() {
                 Some(
                     RDKafkaErrorCode::UnknownMemberId
@@ -112,6 +118,33 @@ impl Admin {
         let records = self.records()?.first_of_each(topic, &from, limit)?;
         Ok(records.into_iter().map(|record| (record.partition, record.timestamp_ms)).collect())
     }
+}
+
+/// Whether each partition is where it was set.
+///
+/// # Errors
+/// Names each that is not, with where it is.
+fn all_taken(topic: &str, set: &TopicPartitionList, found: &TopicPartitionList) -> anyhow::Result<()> {
+    let not_taken: Vec<_> = set
+        .elements()
+        .iter()
+        .filter_map(|wanted| {
+            let is = found.find_partition(topic, wanted.partition());
+            let offset = is.as_ref().map_or(Offset::Invalid, |is| is.offset());
+            let is_taken = offset == wanted.offset() && is.is_some_and(|is| is.metadata() == wanted.metadata());
+            let at = if let Offset::Offset(offset) = offset { offset.to_string() } else { "no offset".to_owned() };
+            (!is_taken).then(|| format!("{} is at {at}", wanted.partition()))
+        })
+        .collect();
+    if not_taken.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{} of {} partitions did not take the new offset, or somebody has committed since: partition {}",
+        not_taken.len(),
+        set.count(),
+        not_taken.join(", partition ")
+    )
 }
 
 /// The partitions of `topic` in a member's assignment: version, then topics with their partitions
@@ -149,7 +182,28 @@ fn assigned(bytes: &[u8], topic: &str) -> Option<Vec<i32>> {
 
 #[cfg(test)]
 mod tests {
-    use super::assigned;
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_partition_that_did_not_take_its_offset_is_named() {
+        let list = |offsets: &[(i32, Option<i64>, &str)]| {
+            let mut list = TopicPartitionList::new();
+            for &(partition, offset, metadata) in offsets {
+                list.add_partition_offset("t", partition, offset.map_or(Offset::Invalid, Offset::Offset)).unwrap();
+                list.find_partition("t", partition).unwrap().set_metadata(metadata);
+            }
+            list
+        };
+        let wanted =
+            list(&[(0, Some(5), "set=9"), (1, Some(6), "set=9"), (2, Some(7), "set=9"), (3, Some(8), "set=9")]);
+        assert!(all_taken("t", &wanted, &wanted).is_ok());
+        let found = list(&[(0, Some(5), "set=9"), (1, Some(9), "set=9"), (2, None, ""), (3, Some(8), "topic-id=1")]);
+        let error = all_taken("t", &wanted, &found).unwrap_err().to_string();
+        assert!(error.starts_with("3 of 4 partitions did not take the new offset"), "{error}");
+        assert!(error.ends_with(": partition 1 is at 9, partition 2 is at no offset, partition 3 is at 8"), "{error}");
+        assert!(all_taken("t", &wanted, &list(&[])).is_err(), "an answer that says nothing");
+    }
 
     #[test]
     fn assignments_are_read_and_cut_ones_are_not() {

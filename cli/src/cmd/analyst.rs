@@ -206,7 +206,9 @@ async fn remove(args: &RemoveArgs, settings: &Settings) -> anyhow::Result<u8> {
     let store = Store::new(&settings.store())?;
     let target = Target { database: &settings.clickhouse.database, cluster: args.cluster.as_deref() };
     let found = store.analysts().await?.into_iter().find(|there| there.name == args.name);
-    let whose = whose(&found.with_context(|| format!("{} is no analyst that was made by SQL; nothing was done", args.name))?.tenants);
+    let whose = whose(
+        &found.with_context(|| format!("{} is no analyst that was made by SQL; nothing was done", args.name))?.tenants,
+    );
     if args.consent.dry_run {
         output::line(&format!("{} would be removed; it sees {whose}", args.name))?;
         return Ok(exit::OK);

@@ -1,4 +1,6 @@
-//! `auditstream consumer reset`: where the workers go on reading.
+//! `auditstream consumer`: where the workers go on reading, and whether they read.
+
+pub(crate) mod pause;
 
 use anyhow::bail;
 use auditstream_schemas::Timestamp;
@@ -20,15 +22,18 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Pause(pause::PauseArgs),
+    Resume(pause::ResumeArgs),
     Reset(ResetArgs),
 }
 
 /// Set where the workers of consumer.group_id go on reading. Refused while the group has members: stop all workers first.
 ///
-/// Backwards, records are read and stored again, even where the ledger says that they have landed: what is stored already stays
-/// one row, because a row's identity is its event's. Start one worker then, and leave it alone until it has read up to today's
-/// end: after its first commit, a rebalance or a restart goes on where the ledger says again, not where you set. Forwards, records are skipped: they are never stored unless somebody
-/// sets the offsets back. Audited as audit.consumer_reset.
+/// Backwards, records are read and stored again, even where the ledger says that they have landed, up to where the topic ends
+/// now: what is stored already stays one row, because a row's identity is its event's. Start as many workers as you like:
+/// each commit carries on that all is to be read again, so a rebalance or a restart in between changes nothing. Forwards,
+/// records are skipped: they are never stored unless somebody sets the offsets back. Afterwards the offsets are read back, and
+/// a partition that did not take its own is named. Audited as audit.consumer_reset.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -57,7 +62,14 @@ struct ResetArgs {
 }
 
 pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<u8> {
-    let Command::Reset(args) = &args.command;
+    match &args.command {
+        Command::Pause(args) => pause::pause(args, settings),
+        Command::Resume(args) => pause::resume(args, settings),
+        Command::Reset(args) => reset(args, settings),
+    }
+}
+
+fn reset(args: &ResetArgs, settings: &Settings) -> anyhow::Result<u8> {
     let (group, topic) = (&settings.consumer.group_id, &settings.kafka.topic);
     let admin = Admin::connect(settings)?;
     let lags = admin.lag(group, topic)?;
@@ -129,6 +141,7 @@ fn new_offsets(
         partition: lag.partition,
         from: lag.committed,
         to: at.get(&lag.partition).copied().unwrap_or(lag.high),
+        end: lag.high,
     };
     Ok(lags.iter().map(new).collect())
 }
@@ -164,7 +177,7 @@ mod tests {
     #[test]
     fn what_moves_is_counted() {
         let lag = |partition, low| PartitionLag { partition, committed: None, low, high: 100 };
-        let new = |partition, from, to| NewOffset { partition, from, to };
+        let new = |partition, from, to| NewOffset { partition, from, to, end: 100 };
         let lags = [lag(0, 0), lag(1, 50), lag(2, 10)];
         assert_eq!(moved(&[new(0, Some(70), 20), new(1, None, 100), new(2, Some(5), 10)], &lags), (50, 50));
     }

@@ -145,7 +145,10 @@ async fn remove(args: &RemoveArgs, store: &Store, settings: &Settings) -> anyhow
         output::line(&format!("{id} would be taken off; it holds {}", hold.scope))?;
         return Ok(exit::OK);
     }
-    if !args.consent.given(&format!("Take off {id}? What is past its time then goes for good; it holds {}", hold.scope))? {
+    if !args
+        .consent
+        .given(&format!("Take off {id}? What is past its time then goes for good; it holds {}", hold.scope))?
+    {
         return Ok(exit::FAILURE);
     }
     audit::around(settings, deed("audit.hold_remove", args.id, &hold.scope, &args.reason), async || {

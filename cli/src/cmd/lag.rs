@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use auditstream_store::Pause;
 use serde_json::json;
 
+use super::consumer::pause;
 use super::stats::{now_ms, span};
 use super::watch::{Look, Watch};
 use crate::admin::{Admin, Member, PartitionLag};
@@ -16,7 +18,7 @@ use crate::{exit, output};
 const READ: Duration = Duration::from_secs(3);
 
 /// Show how far behind the workers are: per partition what is committed, the log's end, the lag in records, the age of the
-/// oldest record that is not committed, and who reads it.
+/// oldest record that is not committed, who reads it, and whether an operator has paused it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Members are shown of groups of the classic protocol (consumer.group_protocol) only.
@@ -40,6 +42,8 @@ struct Seen {
     /// Timestamps of the first records that are not committed, milliseconds since 1970.
     oldest_ms: BTreeMap<i32, i64>,
     members: Vec<Member>,
+    /// What ClickHouse says of it, which workers obey.
+    pause: anyhow::Result<Option<Pause>>,
 }
 
 impl Seen {
@@ -62,7 +66,7 @@ pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<u8> {
     args.watch.run(args.json, || {
         let lags = admin.lag(group, topic)?;
         let oldest_ms = admin.oldest_unread(topic, &lags, READ)?;
-        let seen = Seen { oldest_ms, members: admin.members(group, topic)?, lags };
+        let seen = Seen { oldest_ms, members: admin.members(group, topic)?, lags, pause: pause::seen(settings) };
         let code = if seen.lags.is_empty() { exit::FAILURE } else { exit::OK };
         if seen.lags.is_empty() {
             output::complain(&format!("there is no topic {topic}; `auditstream topics create` makes it"));
@@ -84,13 +88,14 @@ fn json(seen: &Seen) -> String {
             })
         })
         .collect();
-    json!({ "total": seen.total(), "members": seen.members.len(), "partitions": each }).to_string()
+    json!({ "total": seen.total(), "members": seen.members.len(), "paused": pause::to_json(&seen.pause), "partitions": each }).to_string()
 }
 
 fn line(seen: &Seen) -> String {
     let age = seen.lags.iter().filter_map(|lag| seen.age_ms(lag.partition)).max();
+    let paused = pause::told(&seen.pause).map_or(String::new(), |told| format!(", {told}"));
     format!(
-        "lag {}, oldest unread {}, {} members",
+        "lag {}, oldest unread {}, {} members{paused}",
         output::grouped(seen.total()),
         age.map_or("-".to_owned(), span),
         seen.members.len()
@@ -124,5 +129,8 @@ fn table(seen: &Seen, settings: &Settings) -> String {
     }
     let _ = writeln!(out, "{:>9} {:>14} {:>14} {:>12}", "all", "", "", output::grouped(seen.total()));
     let _ = writeln!(out, "{} members", seen.members.len());
+    if let Some(told) = pause::told(&seen.pause) {
+        let _ = writeln!(out, "{told}");
+    }
     out
 }

@@ -4,9 +4,12 @@ use anyhow::bail;
 use auditstream_producer::outbox::{Database, Dialect, FailedRow, Table, ddl};
 use auditstream_schemas::Timestamp;
 use clap::{Subcommand, ValueEnum};
+use serde_json::json;
 use uuid::Uuid;
 
+use crate::audit::{Auditor, Deed, INSTALLATION};
 use crate::config::{ConfigError, Loaded, Settings};
+use crate::confirm::Consent;
 use crate::{exit, output};
 
 /// Work with the outbox in a service's database.
@@ -61,10 +64,8 @@ struct FailedArgs {
 enum Failed {
     List(ListArgs),
     Show(ShowArgs),
-    /// Make failed rows pending again, with all their tries.
-    Retry(WhichArgs),
-    /// Remove failed rows for good: their events are lost.
-    Remove(WhichArgs),
+    Retry(RetryArgs),
+    Remove(RemoveArgs),
 }
 
 /// List failed rows in the order in which they were recorded.
@@ -89,13 +90,38 @@ struct ShowArgs {
     id: Uuid,
 }
 
-/// Which failed rows.
+/// Make failed rows pending again, with all their tries.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   auditstream outbox failed retry --all
-  auditstream outbox failed remove --dry-run 0198c1d0-0000-7000-8000-000000000000")]
-struct WhichArgs {
+  auditstream outbox failed retry --dry-run 0198c1d0-0000-7000-8000-000000000000")]
+struct RetryArgs {
+    #[command(flatten)]
+    which: Which,
+
+    /// Only say which rows it would be.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Remove failed rows for good: their events are lost. Each is audited as audit.outbox_remove before it goes, so Kafka must be there.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  auditstream outbox failed remove --dry-run 0198c1d0-0000-7000-8000-000000000000
+  auditstream outbox failed remove --all --yes")]
+struct RemoveArgs {
+    #[command(flatten)]
+    which: Which,
+
+    #[command(flatten)]
+    consent: Consent,
+}
+
+/// Which failed rows.
+#[derive(Debug, clap::Args)]
+struct Which {
     /// The events' ids.
     #[arg(required_unless_present = "all")]
     ids: Vec<Uuid>,
@@ -103,10 +129,6 @@ struct WhichArgs {
     /// Every failed row.
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-
-    /// Only say which rows it would be.
-    #[arg(long)]
-    dry_run: bool,
 }
 
 pub(crate) fn run(args: &Args, load: impl FnOnce() -> Result<Loaded, ConfigError>) -> anyhow::Result<u8> {
@@ -119,7 +141,7 @@ pub(crate) fn run(args: &Args, load: impl FnOnce() -> Result<Loaded, ConfigError
             Ok(exit::OK)
         }),
         Command::Failed(args) => {
-            on_database(&settings, async |database, table| failed(&args.command, database, table).await)
+            on_database(&settings, async |database, table| failed(&args.command, &settings, database, table).await)
         }
     }
 }
@@ -151,7 +173,7 @@ fn on_database(
     })
 }
 
-async fn failed(command: &Failed, database: &Database, table: &Table) -> anyhow::Result<u8> {
+async fn failed(command: &Failed, settings: &Settings, database: &Database, table: &Table) -> anyhow::Result<u8> {
     match command {
         Failed::List(args) => {
             let rows = database.failed_rows(table, args.limit).await?;
@@ -167,25 +189,63 @@ async fn failed(command: &Failed, database: &Database, table: &Table) -> anyhow:
             Some(row) => show(&row)?,
         },
         Failed::Retry(args) => {
-            let rows = chosen(args, database, table).await?;
-            if !told(args, &rows, "would be tried again")? {
+            let rows = chosen(&args.which, database, table).await?;
+            if args.dry_run {
+                tell(&rows, "would be tried again")?;
+            } else {
                 let count = database.retry_failed(table, &rows).await?;
                 output::line(&format!("{} pending again", counted(count)))?;
             }
         }
         Failed::Remove(args) => {
-            let rows = chosen(args, database, table).await?;
-            if !told(args, &rows, "would be removed; their events would be lost")? {
-                let count = database.remove_failed(table, &rows).await?;
-                output::line(&format!("{} removed", counted(count)))?;
+            let rows = chosen(&args.which, database, table).await?;
+            if args.consent.dry_run {
+                tell(&rows, "would be removed; their events would be lost")?;
+            } else if rows.is_empty() {
+                output::line("nothing to do: no failed row was chosen")?;
+            } else if args
+                .consent
+                .given(&format!("{} will be removed, and their events are lost. Go on?", counted(rows.len() as u64)))?
+            {
+                return remove(&rows, settings, database, table).await;
+            } else {
+                return Ok(exit::FAILURE);
             }
         }
     }
     Ok(exit::OK)
 }
 
+/// Removes the rows, each audited; one that can't be is said, and the others go on.
+async fn remove(rows: &[FailedRow], settings: &Settings, database: &Database, table: &Table) -> anyhow::Result<u8> {
+    let auditor = Auditor::new(settings).await?;
+    let (mut removed, mut failed) = (0, 0);
+    for row in rows {
+        let deed = Deed {
+            action: "audit.outbox_remove",
+            tenant: INSTALLATION.to_owned(),
+            entity_type: "outbox_row",
+            entity_id: row.id.clone(),
+            details: json!({
+                "table": table.to_string(), "action": row.action, "recorded": recorded(row).to_string(), "tries": row.attempts,
+            }),
+        };
+        let work = async || Ok(database.remove_failed(table, std::slice::from_ref(row)).await?);
+        match auditor.audited(deed, work).await {
+            Ok(count) => removed += count,
+            Err(error) => {
+                failed += 1;
+                exit::chain(&error.context(format!("event {}", row.id)));
+            }
+        }
+    }
+    auditor.close().await;
+    output::line(&format!("{} removed", counted(removed)))?;
+    Ok(if failed == 0 { exit::OK } else { exit::FAILURE })
+}
+
 /// The rows that were asked for; an id that is no failed row's is an error, and then nothing is done.
-async fn chosen(args: &WhichArgs, database: &Database, table: &Table) -> anyhow::Result<Vec<FailedRow>> {
+async fn chosen(args: &Which, database: &Database, table: &Table) -> anyhow::Result<Vec<FailedRow>> {
     if args.all {
         return Ok(database.failed_rows(table, u32::MAX / 2).await?);
     }
@@ -199,13 +259,10 @@ async fn chosen(args: &WhichArgs, database: &Database, table: &Table) -> anyhow:
     Ok(rows)
 }
 
-/// Whether it was only to be said.
-fn told(args: &WhichArgs, rows: &[FailedRow], what: &str) -> anyhow::Result<bool> {
-    if args.dry_run {
-        rows.iter().try_for_each(|row| output::line(&summary(row)))?;
-        output::line(&format!("{} {what}", counted(rows.len() as u64)))?;
-    }
-    Ok(args.dry_run)
+/// Only says what would be done.
+fn tell(rows: &[FailedRow], what: &str) -> anyhow::Result<()> {
+    rows.iter().try_for_each(|row| output::line(&summary(row)))?;
+    output::line(&format!("{} {what}; nothing was done (dry run)", counted(rows.len() as u64)))
 }
 
 fn counted(rows: u64) -> String {

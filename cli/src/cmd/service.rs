@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 
 use anyhow::{Context, bail};
+use auditstream_producer::outbox;
 use clap::{Subcommand, ValueEnum};
+use serde_json::json;
 
-use crate::config::{ConfigError, Loaded};
+use crate::audit::{self, Deed, INSTALLATION};
+use crate::config::{ConfigError, Loaded, Settings};
 use crate::confirm::Consent;
 use crate::{exit, output};
 use unit::Unit;
@@ -84,6 +87,9 @@ struct InstallArgs {
 }
 
 /// Stop a service that `auditstream service install` made, and remove its unit.
+///
+/// Audited as audit.service_uninstall first, so Kafka must be there. With --dir nothing is stopped, only a file goes, and
+/// nothing is audited.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -152,7 +158,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<u8> {
     match &args.command {
         Command::Install(args) => install(args, config, load),
-        Command::Uninstall(args) => uninstall(args),
+        Command::Uninstall(args) => uninstall(args, load),
     }
 }
 
@@ -173,6 +179,10 @@ fn install(
         What::Worker => (settings.consumer.drain_deadline, settings.consumer.http_listen, "consume"),
         What::Relay => (settings.outbox.drain_deadline, settings.outbox.http_listen, "relay"),
     };
+    let writes = match args.what {
+        What::Worker => None,
+        What::Relay => sqlite_folder(args, &settings)?,
+    };
     let unit = Unit {
         program: &program,
         config: config.as_deref(),
@@ -181,6 +191,7 @@ fn install(
         is_user: args.place.user,
         run_as: args.run_as.as_deref(),
         memory_max: &args.memory_max,
+        writes: writes.as_deref(),
         drain,
         // Where a port is chosen at the start nobody knows it.
         is_watched: probes.is_some_and(|address| address.port() != 0),
@@ -220,6 +231,34 @@ fn install(
     Ok(exit::OK)
 }
 
+/// The folder that a relay of a SQLite outbox writes: SQLite makes files beside the database.
+///
+/// # Errors
+/// The service could not write there.
+fn sqlite_folder(args: &InstallArgs, settings: &Settings) -> anyhow::Result<Option<PathBuf>> {
+    let Some(file) = outbox::sqlite_file(settings.outbox_url()?)? else { return Ok(None) };
+    if !file.is_absolute() {
+        bail!("outbox.url: the file {} must be an absolute path: a service has no folder of its own", file.display());
+    }
+    let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+    if args.place.user {
+        return Ok(Some(folder));
+    }
+    if args.run_as.is_none() {
+        bail!(
+            "outbox.url: {} belongs to the service that writes it, and the account that systemd makes can't; give --run-as with the account of that service",
+            file.display()
+        );
+    }
+    if let Some(private) = ["/tmp", "/var/tmp"].iter().find(|private| file.starts_with(private)) {
+        bail!("outbox.url: {} lies in {private}, of which the service has its own; move it elsewhere", file.display());
+    }
+    if !folder.is_dir() {
+        bail!("outbox.url: there is no folder {}; the service would not start", folder.display());
+    }
+    Ok(Some(folder))
+}
+
 /// Whether every user of this host may read the file, as far as its own mode says.
 fn is_for_all(file: &Path) -> bool {
     std::fs::metadata(file).is_ok_and(|meta| meta.mode() & 0o004 != 0)
@@ -230,7 +269,7 @@ fn is_ours(file: &Path) -> anyhow::Result<bool> {
     Ok(text.starts_with(unit::MARK))
 }
 
-fn uninstall(args: &UninstallArgs) -> anyhow::Result<u8> {
+fn uninstall(args: &UninstallArgs, load: impl FnOnce() -> Result<Loaded, ConfigError>) -> anyhow::Result<u8> {
     let file = args.place.file()?;
     if !file.exists() {
         bail!("there is no {}", file.display());
@@ -245,10 +284,27 @@ fn uninstall(args: &UninstallArgs) -> anyhow::Result<u8> {
     if !args.consent.given(&format!("{} will be stopped, and {} removed. Go on?", args.place.name, file.display()))? {
         return Ok(exit::FAILURE);
     }
-    args.place.tell(&["disable", "--now", &args.place.name])?;
-    std::fs::remove_file(&file).with_context(|| format!("can't remove {}", file.display()))?;
-    output::line(&format!("removed {}", file.display()))?;
-    args.place.tell(&["daemon-reload"])?;
+    let remove = || {
+        args.place.tell(&["disable", "--now", &args.place.name])?;
+        std::fs::remove_file(&file).with_context(|| format!("can't remove {}", file.display()))?;
+        output::line(&format!("removed {}", file.display()))?;
+        args.place.tell(&["daemon-reload"])
+    };
+    if args.place.dir.is_some() {
+        remove()?;
+        return Ok(exit::OK);
+    }
+    let settings = load().context("nothing was done: the audit event is written with this configuration")?.settings;
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let deed = Deed {
+        action: "audit.service_uninstall",
+        tenant: INSTALLATION.to_owned(),
+        entity_type: "service",
+        entity_id: args.place.name.clone(),
+        details: json!({ "host": host.trim(), "user_s_own": args.place.user }),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(audit::around(&settings, deed, async || remove()))?;
     Ok(exit::OK)
 }
 

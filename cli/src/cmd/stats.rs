@@ -3,12 +3,14 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use auditstream_producer::outbox::{Database, Depth};
 use auditstream_producer::spill;
 use auditstream_schemas::Timestamp;
 use auditstream_store::{Recent, Store, StoreStats};
+use serde_json::Value as Json;
 
+use super::consumer::pause;
 use super::watch::{Look, Watch};
 use crate::admin::{Admin, PartitionLag};
 use crate::config::Settings;
@@ -17,7 +19,7 @@ use crate::{exit, output};
 /// The throughput is that of so many seconds.
 const WINDOW_S: u32 = 60;
 
-/// Show what is stored and how fast, duplicates, dead letters by reason, the ledger, the lag of the workers, and what waits in
+/// Show what is stored and how fast, duplicates, dead letters by reason, the ledger, the lag of the workers, a pause, and what waits in
 /// the spill (producer.spill_folder) and in the outbox (outbox.url) where they are set.
 ///
 /// When Kafka or ClickHouse can't be reached, the other one's part is shown all the same and the exit code is 1.
@@ -52,13 +54,20 @@ pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<u8> {
             .and_then(|admin| admin.lag(&settings.consumer.group_id, &settings.kafka.topic))
             .context("kafka");
         let waiting = waiting(settings, &runtime);
+        // Without ClickHouse there is nobody to ask, which is said already.
+        let paused = if stored.is_ok() { pause::seen(settings) } else { Err(anyhow!("clickhouse is away")) };
+        let told = stored.as_ref().ok().and_then(|_| pause::told(&paused));
         let shown = (stored.as_ref().ok(), lag.as_deref().ok(), waiting.as_ref().ok());
         let full = if args.json {
-            json(shown.0, shown.1, shown.2)
+            let mut all = json(shown.0, shown.1, shown.2);
+            all["paused"] = pause::to_json(&paused);
+            all.to_string()
         } else {
-            table(shown.0, shown.1, shown.2, settings, |then_ms| now_ms() - then_ms)
+            let mut all = table(shown.0, shown.1, shown.2, settings, |then_ms| now_ms() - then_ms);
+            all.extend(told.iter().map(|told| format!("{told}\n")));
+            all
         };
-        let line = line(shown.0, shown.1);
+        let line = [Some(line(shown.0, shown.1)), told].into_iter().flatten().collect::<Vec<_>>().join(", ");
         let errors = [stored.err(), lag.err(), waiting.err()];
         errors.iter().flatten().for_each(exit::chain);
         let code = if errors.iter().all(Option::is_none) { exit::OK } else { exit::FAILURE };
@@ -125,7 +134,7 @@ pub(super) fn now_ms() -> i64 {
     since.as_millis().try_into().unwrap_or(i64::MAX)
 }
 
-fn json(stored: Option<&(StoreStats, Recent)>, lag: Option<&[PartitionLag]>, waiting: Option<&Waiting>) -> String {
+fn json(stored: Option<&(StoreStats, Recent)>, lag: Option<&[PartitionLag]>, waiting: Option<&Waiting>) -> Json {
     let events = stored.map(|(s, _)| {
         let dead_letters: serde_json::Map<_, _> =
             s.dead_letters.iter().map(|(code, count)| (code.clone(), (*count).into())).collect();
@@ -157,7 +166,7 @@ fn json(stored: Option<&(StoreStats, Recent)>, lag: Option<&[PartitionLag]>, wai
     let outbox = waiting
         .and_then(|waiting| waiting.outbox)
         .map(|depth| serde_json::json!({ "waiting": depth.waiting, "failed": depth.failed }));
-    serde_json::json!({ "events": events, "lag": lag, "recent": recent, "spill": spill, "outbox": outbox }).to_string()
+    serde_json::json!({ "events": events, "lag": lag, "recent": recent, "spill": spill, "outbox": outbox })
 }
 
 fn total(partitions: &[PartitionLag]) -> i64 {

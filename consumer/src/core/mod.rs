@@ -135,6 +135,8 @@ pub enum Input {
     Tick,
     /// Stop reading, finish what is held, commit, then [`Action::Stop`].
     Drain,
+    /// An operator has paused the group, or has ended that: nothing is read, what was read is stored and committed, and membership is kept.
+    Suspended(bool),
 }
 
 /// What is to be done now.

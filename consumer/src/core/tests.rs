@@ -170,6 +170,43 @@ fn too_much_held_stops_reading_then_pauses_then_resumes() {
 }
 
 #[test]
+fn who_is_suspended_stores_what_was_read_and_pauses_what_comes() {
+    let mut worker = worker();
+    record(&mut worker, 0, 0, 10, 0);
+    let actions = handle(&mut worker, Input::Suspended(true), 1);
+    assert_eq!(actions, [Action::Pause(vec![0, 1])], "at once");
+    assert!(worker.is_paused());
+    // A record that was fetched before is not lost.
+    assert!(worker.admit(0, 1));
+    record(&mut worker, 0, 1, 10, 2);
+    let actions = handle(&mut worker, Input::CaughtUp, 3);
+    assert!(actions.iter().any(|action| matches!(action, Action::Insert { .. })), "{actions:?}");
+    handle(&mut worker, Input::Inserted(BatchId(1)), 4);
+    let actions = handle(&mut worker, Input::LedgerWritten(BatchId(1)), 5);
+    assert!(actions.contains(&Action::Commit(vec![(0, 2)])), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, Action::Resume(_))), "an empty worker stays paused");
+    handle(&mut worker, Input::Committed, 6);
+    let actions = handle(&mut worker, Input::Assigned(vec![(5, None)]), 7);
+    assert_eq!(actions, [Action::Pause(vec![5])], "what is assigned meanwhile");
+    assert_eq!(handle(&mut worker, Input::Suspended(true), 8), [], "said again");
+    assert_eq!(worker.next_wake(), None);
+    assert_eq!(handle(&mut worker, Input::Suspended(false), 9), [Action::Resume(vec![0, 1, 5])]);
+    assert!(!worker.is_paused());
+}
+
+#[test]
+fn an_end_of_suspension_does_not_end_a_wait_for_room() {
+    let mut worker = worker();
+    handle(&mut worker, Input::Suspended(true), 0);
+    record(&mut worker, 0, 0, 1000, 1);
+    record(&mut worker, 0, 1, 1000, 1);
+    assert!(!worker.wants_records());
+    let actions = handle(&mut worker, Input::Suspended(false), 2);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Resume(_))), "{actions:?}");
+    assert!(worker.is_paused());
+}
+
+#[test]
 fn revoked_work_is_finished_and_committed_before_release() {
     let mut worker = worker();
     record(&mut worker, 0, 0, 10, 0);

@@ -28,6 +28,8 @@ pub struct Worker {
     last_seal: Option<Now>,
     full_since: Option<Now>,
     paused: bool,
+    /// An operator wants nothing to be read.
+    suspended: bool,
     phase: Phase,
     /// Only a test leaves the check of epochs out, to show that it would be missed.
     #[cfg(test)]
@@ -67,6 +69,7 @@ impl Worker {
             last_seal: None,
             full_since: None,
             paused: false,
+            suspended: false,
             phase: Phase::Running,
             #[cfg(test)]
             ignore_epochs: false,
@@ -215,6 +218,7 @@ impl Worker {
                 }
             }
             Input::Tick => {}
+            Input::Suspended(suspended) => self.suspended = suspended,
             Input::Drain => {
                 if self.phase == Phase::Running {
                     self.phase = Phase::Draining { deadline: now + self.limits.drain_deadline };
@@ -411,7 +415,8 @@ impl Worker {
 
     fn pause_or_resume(&mut self, now: Now, actions: &mut Vec<Action>) {
         let draining = self.phase != Phase::Running;
-        if self.held_bytes < self.limits.in_flight_bytes && !draining {
+        let at_once = draining || self.suspended;
+        if self.held_bytes < self.limits.in_flight_bytes && !at_once {
             self.full_since = None;
             if std::mem::take(&mut self.paused) {
                 actions.push(Action::Resume(self.assigned().collect()));
@@ -419,7 +424,7 @@ impl Worker {
             return;
         }
         let since = *self.full_since.get_or_insert(now);
-        if !self.paused && (draining || since + self.limits.pause_after <= now) {
+        if !self.paused && (at_once || since + self.limits.pause_after <= now) {
             self.paused = true;
             actions.push(Action::Pause(self.assigned().collect()));
         }

@@ -84,13 +84,11 @@ impl Loop {
             }
             Action::Pause(partitions) => {
                 tracing::info!(held_bytes = self.core.held_bytes(), "fetching is off");
-                self.metrics.paused.set(1);
                 self.assignment_changed();
                 self.reader.pause(&partitions).map_err(WorkerError::Kafka)?;
             }
             Action::Resume(partitions) => {
                 tracing::info!("fetching is on again");
-                self.metrics.paused.set(0);
                 self.assignment_changed();
                 self.reader.resume(&partitions).map_err(WorkerError::Kafka)?;
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use auditstream_store::Pause;
 use rdkafka::error::KafkaError;
 
 use super::Loop;
@@ -87,6 +88,7 @@ impl Loop {
                 self.metrics.table_parts.set(i64::try_from(parts).unwrap_or(i64::MAX));
                 self.input(Input::Parts(parts));
             }
+            Completion::Pause(pause) => self.pause_is(pause.as_ref()),
             Completion::TopicIs(id) => self.state.topic_id = Some(id),
             Completion::SchemaLookedUp { id, outcome } => self.schema_looked_up(id, outcome),
             Completion::Shutdown => {
@@ -95,6 +97,23 @@ impl Loop {
                 self.input(Input::Drain);
             }
         }
+    }
+
+    /// An operator has paused the group, or not. Who it was and why stand in ClickHouse, not in a log.
+    fn pause_is(&mut self, pause: Option<&Pause>) {
+        let is_paused = pause.is_some();
+        if std::mem::replace(&mut self.state.suspended, is_paused) == is_paused {
+            return;
+        }
+        match pause {
+            Some(Pause { since_ms, .. }) => {
+                tracing::warn!(since_ms, "the group is paused: nothing is read until `auditstream consumer resume`")
+            }
+            None => tracing::warn!("the pause has ended: reading goes on"),
+        }
+        self.metrics.suspended.set(i64::from(is_paused));
+        self.health.is_suspended(is_paused);
+        self.input(Input::Suspended(is_paused));
     }
 
     /// An attempt of a step has ended.

@@ -33,7 +33,10 @@ impl Loop {
                         self.metrics.lag.get_or_create(&PartitionLabel { partition }).set(lag);
                     }
                 }
-                Signal::Logs(logs) => self.input(Input::Logs(logs)),
+                Signal::Logs(logs) => {
+                    self.reader.bound_rereads(&logs);
+                    self.input(Input::Logs(logs));
+                }
             }
         }
         Ok(())
@@ -43,11 +46,13 @@ impl Loop {
         self.health.is_member();
         self.metrics.rebalances.get_or_create(&ReasonLabel { reason: "assigned" }).inc();
         let committed = self.committed(partitions)?;
+        let logs = self.reader.logs(partitions);
+        // What lands from here on lies beyond these ends, or was read under the human's mark.
+        self.reader.bound_rereads(&logs);
         let landed = self.landed(&committed);
         let further = |partition| landed.iter().find(|(of, _)| *of == partition).map(|(_, offset)| *offset);
         let starts: Vec<_> =
             committed.iter().map(|&(partition, offset)| (partition, further(partition).or(offset))).collect();
-        let logs = self.reader.logs(partitions);
         self.fetched.attach(&self.sink.topic, partitions.iter().copied()).map_err(WorkerError::Kafka)?;
         self.reader.assign(&starts).map_err(WorkerError::Kafka)?;
         tracing::info!(?starts, ?landed, "partitions assigned");
@@ -80,9 +85,9 @@ impl Loop {
         let Some(topic_id) = of_one_topic else {
             return Vec::new();
         };
-        // An offset that a human has set is where he wants reading to begin.
-        let own = committed.iter().filter(|(partition, _)| self.reader.is_own_commit(*partition));
-        let starts: Vec<_> = own.filter_map(|&(partition, offset)| Some((partition, offset?))).collect();
+        // An offset that a human has set is where he wants reading to begin, and also the worker that goes on from there before all is read again.
+        let starts = committed.iter().filter_map(|&(partition, offset)| Some((partition, offset?)));
+        let starts: Vec<_> = starts.filter(|&(partition, offset)| !self.reader.is_reread(partition, offset)).collect();
         if starts.is_empty() {
             return Vec::new();
         }

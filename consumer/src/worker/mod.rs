@@ -90,6 +90,8 @@ pub(crate) struct LoopState {
     traces: Option<Traces>,
     summary: Summary,
     stop: Option<StopReason>,
+    /// An operator has paused the group.
+    suspended: bool,
     /// What the brokers said last, to be looked at.
     topic_id: Option<TopicId>,
     /// Which topic the spans of an assignment are of. Batches may outlive the assignment that they were read under.
@@ -110,6 +112,7 @@ impl LoopState {
             traces,
             summary: Summary::default(),
             stop: None,
+            suspended: false,
             topic_id: None,
             topics: BTreeMap::new(),
         }
@@ -172,6 +175,8 @@ impl Loop {
         } else {
             self.wait_for_room();
         }
+        let is_full = self.core.is_paused() && !self.core.wants_records();
+        self.metrics.paused.set(i64::from(is_full));
         self.metrics.held_bytes.set(i64::try_from(self.core.held_bytes()).unwrap_or(i64::MAX));
         self.act()
     }

@@ -100,7 +100,7 @@ registryPassword: SCHEMA__REGISTRY_PASSWORD
 outboxUrl: OUTBOX__URL
 {{- end -}}
 
-{{/* Where one secret is: {name, key}, or nothing when it is not set. In a hook before the release is there, the chart's own Secret has another name. */}}
+{{/* Where one secret is: {name, key}, or nothing when it is not set. In a hook before the release is there, what the chart makes has another name. */}}
 {{- define "auditstream.secret" -}}
 {{- $secret := get .root.Values.secrets .name -}}
 {{- $external := .root.Values.externalSecrets -}}
@@ -111,31 +111,27 @@ key: {{ default .name $secret.key }}
 name: {{ include "auditstream.fullname" .root }}{{ ternary "-migrate" "" .hook }}
 key: {{ .name }}
 {{- else if and $external.enabled (hasKey $external.data .name) }}
-name: {{ include "auditstream.fullname" .root }}-external
+name: {{ include "auditstream.fullname" .root }}{{ ternary "-migrate" "" .hook }}-external
 key: {{ .name }}
 {{- end }}
 {{- end -}}
 
-{{/* `tls`, with what cert-manager makes: {kafka, clickhouse, registry}. */}}
+{{/* `tls`, with what cert-manager makes: {kafka, clickhouse, registry}. Takes root and hook. */}}
 {{- define "auditstream.tls" -}}
-{{- $tls := deepCopy .Values.tls -}}
+{{- $tls := deepCopy .root.Values.tls -}}
 {{- range $use := list "kafka" "clickhouse" -}}
-{{- if and $.Values.certManager.enabled (get $.Values.certManager $use) -}}
-{{- $made := dict "secretName" (printf "%s-%s-client" (include "auditstream.fullname" $) $use) "ca" "ca.crt" "certificate" "tls.crt" "key" "tls.key" -}}
+{{- if and $.root.Values.certManager.enabled (get $.root.Values.certManager $use) -}}
+{{- $name := printf "%s%s-%s-client" (include "auditstream.fullname" $.root) (ternary "-migrate" "" $.hook) $use -}}
+{{- $made := dict "secretName" $name "ca" "ca.crt" "certificate" "tls.crt" "key" "tls.key" -}}
 {{- $tls = set $tls $use $made -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $tls -}}
 {{- end -}}
 
-{{/* When the migration runs: before anything else, unless its secrets are made by objects of the release itself. */}}
-{{- define "auditstream.migrateHook" -}}
-{{- if or .Values.externalSecrets.enabled .Values.certManager.enabled -}}post-install,pre-upgrade{{- else -}}pre-install,pre-upgrade{{- end -}}
-{{- end -}}
-
-{{/* What the migration needs is made before it, and gone behind it. */}}
+{{/* What the migration needs is made before it, and gone behind it: no object of the release is there yet. */}}
 {{- define "auditstream.hook" -}}
-helm.sh/hook: {{ include "auditstream.migrateHook" . }}
+helm.sh/hook: pre-install,pre-upgrade
 helm.sh/hook-weight: "-10"
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end -}}

@@ -7,6 +7,12 @@ Takes root, name, component, and: hook (whether it runs before the release is th
 {{- $component := .component -}}
 {{- $fullname := include "auditstream.fullname" $root -}}
 {{- $own := ternary (printf "%s-migrate" $fullname) $fullname .hook -}}
+{{- /* Whether it reads the Secret that the chart makes of values. */}}
+{{- $inline := false -}}
+{{- range $name := $component.secrets -}}
+{{- $found := fromYaml (include "auditstream.secret" (dict "root" $root "name" $name "hook" $.hook)) -}}
+{{- if eq (toString $found.name) $own -}}{{- $inline = true -}}{{- end -}}
+{{- end -}}
 metadata:
   labels:
     {{- include "auditstream.labels" $root | nindent 4 }}
@@ -16,7 +22,10 @@ metadata:
     {{- end }}
   annotations:
     checksum/config: {{ include "auditstream.toml" $root | sha256sum }}
-    checksum/secrets: {{ toJson $root.Values.secrets | sha256sum }}
+    {{- if $inline }}
+    # A new value reaches the pods with the next upgrade. No hash of it: who may read pods could try passwords against that.
+    auditstream/secrets-of-revision: {{ $root.Release.Revision | quote }}
+    {{- end }}
     {{- with $component.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -91,7 +100,7 @@ spec:
         sources:
           {{- $sources | nindent 10 }}
     {{- end }}
-    {{- range $use, $tls := fromYaml (include "auditstream.tls" $root) }}
+    {{- range $use, $tls := fromYaml (include "auditstream.tls" (dict "root" $root "hook" $.hook)) }}
     {{- if and $tls.secretName (has $use $component.connects) }}
     - name: tls-{{ $use }}
       secret:
@@ -156,7 +165,7 @@ env:
   {{- end }}
   {{- end }}
   {{- end }}
-  {{- range $use, $tls := fromYaml (include "auditstream.tls" $root) }}
+  {{- range $use, $tls := fromYaml (include "auditstream.tls" (dict "root" $root "hook" $.hook)) }}
   {{- if and $tls.secretName (has $use $component.connects) }}
   {{- $prefix := get (dict "kafka" "KAFKA__SSL_" "clickhouse" "CLICKHOUSE__" "registry" "SCHEMA__REGISTRY_") $use }}
   {{- range $what := list "ca" "certificate" "key" }}
@@ -211,7 +220,7 @@ volumeMounts:
     mountPath: /run/secrets/auditstream
     readOnly: true
   {{- end }}
-  {{- range $use, $tls := fromYaml (include "auditstream.tls" $root) }}
+  {{- range $use, $tls := fromYaml (include "auditstream.tls" (dict "root" $root "hook" $.hook)) }}
   {{- if and $tls.secretName (has $use $component.connects) }}
   - name: tls-{{ $use }}
     mountPath: /run/secrets/tls-{{ $use }}

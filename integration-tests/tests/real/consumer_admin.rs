@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
-use auditstream_integration_tests::{CliOutput, Fixture, Options, Worker, wait_until};
+use auditstream_integration_tests::{CliOutput, Fixture, Options, Rigged, Worker, wait_until};
+use auditstream_store::faults::Point;
 use serde_json::Value as Json;
 
 const EVENTS: u64 = 2_000;
@@ -100,6 +101,38 @@ fn rows_that_are_gone_are_read_again_and_rows_that_are_there_stay_one() {
     let audited = "SELECT count() FROM events FINAL WHERE tenant_id = 'auditstream' AND action = 'audit.consumer_reset' AND outcome = 'SUCCESS' AND entity_id = 'consumer-reset'";
     assert_eq!(fixture.admin().number(audited), 3);
     drop(worker);
+}
+
+/// The worker that goes on from the set offset dies at its first commit, which is its own; the ledger says of everything behind it that it has landed.
+#[test]
+fn a_restart_in_between_does_not_undo_a_reset() {
+    let fixture = Fixture::new(Options::light("reset-restart").partitions(1));
+    fixture.stop_merges();
+    fixture.send(EVENTS);
+    let worker = fixture.worker();
+    fixture.wait_landed(Duration::from_secs(60));
+    stop(worker);
+    let small = [("AUDITSTREAM_CONSUMER__BATCH_MIN_ROWS", "100"), ("AUDITSTREAM_CONSUMER__BATCH_MAX_ROWS", "100")];
+    for (by, by_us) in [("auditstream", true), ("kafka's own tool", false)] {
+        fixture.admin().run("TRUNCATE TABLE events");
+        if by_us {
+            reset(&fixture, &["--to-earliest", "--yes"]).success();
+        } else {
+            fixture.kafka().commit(fixture.topic(), 0, 0);
+        }
+        let worker = fixture.rigged_worker(&Rigged { settings: &small, ..Rigged::at(Point::Committed, 1) });
+        assert_ne!(worker.wait(Duration::from_secs(60)), Some(0), "{by}: it died");
+        let (offset, metadata) = fixture.kafka().committed_with_metadata(fixture.topic(), 0);
+        assert!(offset > 0 && offset < EVENTS.cast_signed(), "{by}: the first commit is at {offset}");
+        assert!(metadata.starts_with("set=") && metadata.contains(" topic-id="), "{by}: {metadata}");
+        let worker = fixture.worker();
+        wait_rows(&fixture, EVENTS);
+        fixture.wait_landed(Duration::from_secs(60));
+        // Past where the topic ended then, the ledger counts again.
+        let (_, metadata) = fixture.kafka().committed_with_metadata(fixture.topic(), 0);
+        assert!(metadata.starts_with("topic-id="), "{by}: {metadata}");
+        stop(worker);
+    }
 }
 
 #[test]

@@ -185,3 +185,28 @@ fn check_records(fixture: &Fixture, source: &[Record], retries: u32) {
         assert!(!record.headers.iter().any(|(name, _)| name == headers::TOPIC), "a worker's header");
     }
 }
+
+/// The topic takes no record older than two seconds, which stands for one that retention would delete.
+#[test]
+fn an_old_record_is_sent_again_with_the_present_time() {
+    let fixture = Fixture::new(Options::light("dlq-old").partitions(1));
+    fixture.poison().send(None, Some(b"not an event"), &[]);
+    let _worker = fixture.worker();
+    fixture.wait_landed(Duration::from_secs(60));
+    let letters = wait_letters(&fixture, &[], 1);
+    let first = fixture.kafka().read(fixture.topic()).remove(0).timestamp_ms;
+    fixture.kafka().set_topic(fixture.topic(), "message.timestamp.before.max.ms", "2000");
+    wait_until("the record to be old", Duration::from_secs(10), || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+        if now - first > 2_000 { Ok(()) } else { Err(format!("{} ms", now - first)) }
+    });
+    let sent = dlq(&fixture, &["retry", &place(&letters[0]), "--yes"]).success().stdout;
+    assert!(sent.contains("1 dead letter with the present time"), "{sent}");
+    let records = fixture.kafka().read(fixture.topic());
+    let again = records.iter().find(|record| record.headers.iter().any(|(name, _)| name == "auditstream.retry.of"));
+    let again = again.unwrap_or_else(|| panic!("it is not there: {records:?}"));
+    assert_eq!(again.header("auditstream.retry.timestamp"), first.to_string());
+    assert!(again.timestamp_ms > first + 2_000, "{} and {first}", again.timestamp_ms);
+    let letters = wait_letters(&fixture, &[], 1);
+    assert_eq!(letters[0]["retries"], 1, "it is as bad as before");
+}

@@ -124,7 +124,7 @@ fn each_thing_that_is_wrong_is_told_with_what_mends_it() {
     no_memory.env("AUDITSTREAM_CLICKHOUSE__URL", answering_pings_only());
     let (code, found) = findings(&fixture, no_memory);
     let checks: Vec<_> = found.iter().map(|finding| &*finding.0).collect();
-    assert_eq!((code, checks), (Some(1), vec!["migrations", "tables", "replicas"]), "{found:?}");
+    assert_eq!((code, checks), (Some(1), vec!["migrations", "tables", "replicas", "pause"]), "{found:?}");
     assert!(found.iter().all(|finding| finding.1.contains("MEMORY_LIMIT_EXCEEDED")), "{found:?}");
     let mut wrong_password = doctor();
     wrong_password.env("AUDITSTREAM_CLICKHOUSE__PASSWORD", "hunter2");

@@ -5,6 +5,7 @@ mod analysts;
 mod archives;
 mod cli;
 mod consumer_admin;
+mod consumer_pause;
 mod crashes;
 mod custom_fields;
 mod dlq;

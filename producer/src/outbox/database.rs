@@ -52,6 +52,25 @@ impl Dialect {
     }
 }
 
+/// The file of a SQLite database; `None` for another database, or one in memory.
+///
+/// # Errors
+/// The URL is of no known kind, or sqlx can't read it. No message holds the URL.
+pub fn sqlite_file(url: &str) -> Result<Option<std::path::PathBuf>, DatabaseError> {
+    if Dialect::of_url(url)? != Dialect::Sqlite {
+        return Ok(None);
+    }
+    #[cfg(feature = "outbox-sqlite")]
+    {
+        let options: sqlx::sqlite::SqliteConnectOptions =
+            url.parse().map_err(DatabaseError::at("can't read the outbox's url"))?;
+        let is_memory = url.contains(":memory:") || url.contains("mode=memory");
+        Ok((!is_memory).then(|| options.get_filename().to_owned()))
+    }
+    #[cfg(not(feature = "outbox-sqlite"))]
+    Err(DatabaseError::NotBuilt("outbox-sqlite"))
+}
+
 /// The database can't be used, or refused a statement.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -57,7 +57,7 @@ mod wakes;
 
 #[cfg(feature = "relay")]
 pub use config::{RelayConfig, Sent};
-pub use database::{Database, DatabaseError, Dialect};
+pub use database::{Database, DatabaseError, Dialect, sqlite_file};
 pub use ddl::{Table, TableNameError, ddl};
 pub use failed::{Depth, FailedRow};
 pub use record::{InTransaction, Outbox, OutboxOptions, RecordError};

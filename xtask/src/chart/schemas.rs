@@ -18,7 +18,7 @@ use crate::go_tools::module_folder;
 use crate::others::{made, venv};
 
 const PACKAGES: &[&str] = &["kubernetes-validate==1.37.0", "PyYAML==6.0.3"];
-const FOLDER: &str = "kubernetes-schemas-1.37.0";
+pub(crate) const FOLDER: &str = "kubernetes-schemas-1.37.0";
 
 /// Go module, version, file of a resource definition.
 const DEFINITIONS: &[(&str, &str, &str)] = &[

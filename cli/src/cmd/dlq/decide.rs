@@ -1,17 +1,21 @@
 //! `dlq retry` and `dlq discard`.
 //!
-//! Promise: a retry counts when every in-sync replica has the record on its source topic, with the key, value, headers and timestamp that it had there;
-//! only then is the dead letter no longer open. What ends in between is sent once more by the next retry, and stays one row: a row's identity is the
+//! Promise: a retry counts when every in-sync replica has the record on its source topic, with the key, value, headers and timestamp that it had there
+//! (the timestamp unless it is so old that retention would delete it: see `age`); only then is the dead letter no longer open. What ends in between is sent once more by the next retry, and stays one row: a row's identity is the
 //! event's. A record that fails again is a dead letter of its own, at its new offset, which says how often it was sent.
+
+use std::cell::Cell;
 
 use anyhow::Context;
 use auditstream_consumer::headers;
 use auditstream_store::{Action, DeadLetter, RETRIES_HEADER, Store};
 use serde_json::json;
 
+use super::age::Ages;
 use super::{Place, Which, find, find_one};
 use crate::admin::{Admin, Record, Records};
 use crate::audit::{Auditor, Deed, INSTALLATION};
+use crate::cmd::stats::now_ms;
 use crate::config::Settings;
 use crate::confirm::Consent;
 use crate::{exit, output};
@@ -22,7 +26,9 @@ const RETRY_OF: &str = "auditstream.retry.of";
 /// Send records to their topic again, as they were; workers then try to store them once more.
 ///
 /// For when the cause is mended: a schema registered, a worker upgraded, a constraint dropped. A record that fails again becomes
-/// a dead letter again, of its new offset. Each is audited as audit.dlq_retry.
+/// a dead letter again, of its new offset. One that is older than half of its topic's retention is sent with the present time, or
+/// Kafka might delete it before it is read: its event is then received_at the time of the retry, and the header
+/// auditstream.retry.timestamp says which timestamp it had. Each is audited as audit.dlq_retry.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -126,13 +132,23 @@ pub(super) async fn retry(args: &RetryArgs, store: &Store, settings: &Settings) 
     if !args.chosen.agreed(&letters, "sent again")? {
         return Ok(answer(&args.chosen, &letters));
     }
-    let records = Admin::connect(settings)?.records()?;
-    each(&letters, settings, "audit.dlq_retry", "sent again", async |letter, actor| {
-        let action = send_again(&records, letter).await?;
+    let admin = Admin::connect(settings)?;
+    let (records, ages) = (admin.records()?, Ages::of(&letters, &admin).await);
+    let renewed = Cell::new(0);
+    let code = each(&letters, settings, "audit.dlq_retry", "sent again", async |letter, actor| {
+        let (action, is_renewed) = send_again(&records, &ages, letter).await?;
+        renewed.set(renewed.get() + usize::from(is_renewed));
         let recorded = store.record_action(letter, action, actor).await;
         recorded.context("the record was sent again, but ClickHouse does not know it; another retry would send it once more, which makes no second row")
     })
-    .await
+    .await?;
+    if renewed.get() > 0 {
+        output::line(&format!(
+            "{} with the present time, because retention would delete what is so old",
+            counted(renewed.get())
+        ))?;
+    }
+    Ok(code)
 }
 
 pub(super) async fn discard(args: &DiscardArgs, store: &Store, settings: &Settings) -> anyhow::Result<u8> {
@@ -183,11 +199,13 @@ async fn each(
     Ok(if failed == 0 { exit::OK } else { exit::FAILURE })
 }
 
-async fn send_again(records: &Records, letter: &DeadLetter) -> anyhow::Result<Action> {
+/// Answers what was done, and whether the record got another timestamp for it.
+async fn send_again(records: &Records, ages: &Ages, letter: &DeadLetter) -> anyhow::Result<(Action, bool)> {
     let dead = records.read(&letter.dlq_topic, letter.dlq_partition, letter.dlq_offset)?;
-    let (record, retries) = source(dead, letter)?;
+    let (mut record, retries) = source(dead, letter)?;
+    let is_renewed = ages.renew(&mut record, &letter.topic, now_ms());
     let (partition, offset) = records.send(&letter.topic, &record).await?;
-    Ok(Action::Retry { retries, partition, offset })
+    Ok((Action::Retry { retries, partition, offset }, is_renewed))
 }
 
 /// The source record of a dead letter, with headers that say that it is sent again and how often.

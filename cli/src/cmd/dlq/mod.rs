@@ -2,6 +2,7 @@
 //!
 //! ClickHouse says which there are and what was done about each; the record itself is read whole from the dead-letter topic, which is the truth.
 
+mod age;
 mod decide;
 mod list;
 mod place;

@@ -3,6 +3,7 @@
 use auditstream_store::{CallError, Replica, ReplicaState, ShapeError};
 
 use super::{Context, Finding};
+use crate::cmd::consumer::pause::words;
 
 /// What helps against a call that failed.
 fn failed(context: &Context<'_>, what: &str, error: &CallError) -> Finding {
@@ -51,6 +52,30 @@ pub(super) async fn tables(context: &Context<'_>) -> Vec<Finding> {
         Ok(wrong) if wrong.is_empty() => vec![Finding::fine("they hold every column that this version writes")],
         Ok(wrong) => wrong.iter().map(|error| table(error, None)).collect(),
         Err(error) => unseen(context, "the tables can't be looked at", &error).await,
+    }
+}
+
+/// Whether an operator has paused the group.
+pub(super) async fn pause(context: &Context<'_>) -> Vec<Finding> {
+    let (group, topic) = (&context.settings.consumer.group_id, &context.settings.kafka.topic);
+    match context.store.pause(group, topic).await {
+        Ok(None) => vec![Finding::fine(format!("group {group} is not paused"))],
+        Ok(Some(pause)) => {
+            let found = format!("group {group} reads nothing of topic {topic}: {}", words(&pause));
+            vec![Finding::note(found, "auditstream consumer resume, when the reason is gone")]
+        }
+        // Migrations that are seen to be missing were told already.
+        Err(error) if matches!(error.code, Some(60 | 81)) && may_be_told(context).await => Vec::new(),
+        Err(error) => {
+            unseen(context, "whether the group is paused can't be read, so workers don't start", &error).await
+        }
+    }
+}
+
+async fn may_be_told(context: &Context<'_>) -> bool {
+    match context.store.pending_migrations().await {
+        Ok(pending) => !pending.is_empty(),
+        Err(error) => matches!(error.code, Some(60 | 81)),
     }
 }
 

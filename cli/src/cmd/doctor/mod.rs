@@ -121,6 +121,7 @@ const CHECKS: &[Check] = &[
     Check { name: "kafka", look: |context| Box::pin(kafka::topics(context)) },
     Check { name: "topics", look: |context| Box::pin(kafka::settings(context)) },
     Check { name: "group", look: |context| Box::pin(kafka::group(context)) },
+    Check { name: "pause", look: |context| Box::pin(clickhouse::pause(context)) },
     Check { name: "registry", look: |context| Box::pin(registry::answers(context)) },
     Check { name: "config", look: |context| Box::pin(host::config(context)) },
     Check { name: "spill", look: |context| Box::pin(host::spill(context)) },

@@ -27,6 +27,8 @@ pub(super) struct Unit<'a> {
     pub(super) is_user: bool,
     pub(super) run_as: Option<&'a str>,
     pub(super) memory_max: &'a str,
+    /// The one folder that it may write, beside what is private to it.
+    pub(super) writes: Option<&'a Path>,
     pub(super) drain: Duration,
     pub(super) is_watched: bool,
 }
@@ -108,6 +110,13 @@ impl Unit<'_> {
         out.push_str(SANDBOX);
         if !self.is_user {
             out.push_str(SYSTEM_SANDBOX);
+            if let Some(folder) = self.writes {
+                let _ = writeln!(
+                    out,
+                    "# The outbox: SQLite writes beside the database, too.\nReadWritePaths={}",
+                    listed(folder)?
+                );
+            }
             match self.run_as {
                 Some(user) => {
                     let _ = writeln!(out, "User={user}");
@@ -121,12 +130,27 @@ impl Unit<'_> {
     }
 }
 
-/// A path as one word of a command line.
-fn quoted(path: &Path) -> anyhow::Result<String> {
+/// A path as text.
+fn plain(path: &Path) -> anyhow::Result<&str> {
     let text = path.to_str().with_context(|| format!("{} is no UTF-8, so a unit can't name it", path.display()))?;
     if text.chars().any(char::is_control) {
         bail!("{text:?} has a control character, so a unit can't name it");
     }
+    Ok(text)
+}
+
+/// A path in a list of paths, where systemd takes a backslash as it stands.
+fn listed(path: &Path) -> anyhow::Result<String> {
+    let text = plain(path)?;
+    if text.contains(['"', '\\']) {
+        bail!("{text} has a quote or a backslash, so a unit can't let it be written");
+    }
+    Ok(format!("\"{}\"", text.replace('%', "%%")))
+}
+
+/// A path as one word of a command line.
+fn quoted(path: &Path) -> anyhow::Result<String> {
+    let text = plain(path)?;
     // % begins a specifier, $ a variable.
     let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
     Ok(format!("\"{text}\""))
@@ -146,6 +170,7 @@ mod tests {
             is_user: false,
             run_as: None,
             memory_max: "512M",
+            writes: None,
             drain: Duration::from_millis(25_500),
             is_watched: true,
         }
@@ -168,6 +193,16 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_let_be_written() {
+        assert!(!unit().text().unwrap().contains("ReadWritePaths"));
+        let text = Unit { writes: Some(Path::new("/srv/the shop/50%$x")), ..unit() }.text().unwrap();
+        assert!(text.contains("\nReadWritePaths=\"/srv/the shop/50%%$x\"\n"), "{text}");
+        assert!(Unit { writes: Some(Path::new("/srv/a\"b")), ..unit() }.text().is_err());
+        let own = Unit { writes: Some(Path::new("/srv/shop")), is_user: true, ..unit() }.text().unwrap();
+        assert!(!own.contains("ReadWritePaths"), "nothing is closed to it: {own}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod kills;
 mod letters;
 mod long;
 mod refusals;
+mod rolling;
 mod tables;
 mod times;
 mod topics;

@@ -61,14 +61,22 @@ fn fails(name: &'static str, kind: Kind) {
     assert_eq!(unknown.code(), Some(1), "{unknown:?}");
     assert!(failed(&["remove", "--all", "--dry-run"]).success().stdout.contains("2 rows would be removed"));
     assert_eq!(outboxed.count("status = 2"), 2, "a dry run removes nothing");
-    assert_eq!(failed(&["remove", &removed_id.to_string()]).success().stdout, "1 row removed\n");
+    let silent = failed(&["remove", &removed_id.to_string()]);
+    assert!(silent.code() == Some(1) && silent.stderr.contains("--yes"), "{silent:?}");
+    assert_eq!(outboxed.count("status = 2"), 2, "nothing is removed without a yes");
+    assert_eq!(failed(&["remove", &removed_id.to_string(), "--yes"]).success().stdout, "1 row removed\n");
     fixture.kafka().set_topic(fixture.topic(), "max.message.bytes", "1000000");
     assert_eq!(failed(&["retry", "--all"]).success().stdout, "1 row pending again\n");
     wait_drained(&outboxed, Duration::from_secs(20));
     assert_eq!(outboxed.count("1 = 1"), 0, "the row failed again");
     let _worker = fixture.worker();
     fixture.wait_landed(Duration::from_secs(60));
-    fixture.verdict().assert_clean(3, 0);
+    let audited = format!(
+        "SELECT event_id FROM events FINAL WHERE action = 'audit.outbox_remove' AND outcome = 'SUCCESS' AND entity_id = '{removed_id}'"
+    );
+    let audited = fixture.admin().text(&audited);
+    fixture.acknowledged().add(audited.trim().parse().expect("one audit event of the removal"));
+    fixture.verdict().assert_clean(4, 0);
 }
 
 #[test]
