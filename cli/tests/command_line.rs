@@ -56,6 +56,8 @@ fn help_fits_the_terminal_and_has_examples_and_exit_codes() {
         &["dlq", "retry"],
         &["dlq", "discard"],
         &["consumer", "reset"],
+        &["consumer", "pause"],
+        &["consumer", "resume"],
         &["service", "install"],
         &["service", "uninstall"],
         &["completions"],

@@ -140,7 +140,8 @@ impl Store {
         let cut_short = self.stop_materializing(&target).await?;
         self.follow(&target, Existing::Left).await?;
         for table in cut_short {
-            self.execute(&format!("ALTER TABLE {table}{} MATERIALIZE TTL {IN_BACKGROUND}", target.on_cluster())).await?;
+            self.execute(&format!("ALTER TABLE {table}{} MATERIALIZE TTL {IN_BACKGROUND}", target.on_cluster()))
+                .await?;
         }
         Ok(())
     }
@@ -284,7 +285,9 @@ impl Store {
         }
         // Parts that nothing would merge again learn of the rules by a mutation in the background.
         match existing {
-            Existing::Too => self.execute(&format!("ALTER TABLE {own}{on_cluster} MATERIALIZE TTL {IN_BACKGROUND}")).await,
+            Existing::Too => {
+                self.execute(&format!("ALTER TABLE {own}{on_cluster} MATERIALIZE TTL {IN_BACKGROUND}")).await
+            }
             Existing::Left => Ok(()),
         }
     }

@@ -85,11 +85,8 @@ fn clickhouses_python_client_asks() {
     ]);
     let asked = fixture.run(command, b"").success();
     let answers: Vec<&str> = asked.stdout.lines().collect();
-    let expected = [
-        "[[27]]",
-        r#"[["2026-05-04 09:00:00", "order.create"]]"#,
-        r#"[["/status", "\"open\""], ["/total", "100"]]"#,
-    ];
+    let expected =
+        ["[[27]]", r#"[["2026-05-04 09:00:00", "order.create"]]"#, r#"[["/status", "\"open\""], ["/total", "100"]]"#];
     assert_eq!(answers, expected, "{asked:?}");
 }
 
