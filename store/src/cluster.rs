@@ -155,7 +155,7 @@ fn shard_key(tail: &str) -> Option<String> {
     let key = tail.lines().find_map(|line| line.strip_prefix("ORDER BY "))?.trim();
     let columns: Vec<&str> = key.trim_start_matches('(').trim_end_matches(')').split(", ").collect();
     let has = |column: &&str| columns.contains(column);
-    let wanted: &[&str] = if ["tenant_id", "entity_type", "entity_id"].iter().all(|column| has(column)) {
+    let wanted: &[&str] = if ["tenant_id", "entity_type", "entity_id"].iter().all(has) {
         &["tenant_id", "entity_type", "entity_id"]
     } else if has(&"tenant_id") {
         &["tenant_id"]
