@@ -1,5 +1,6 @@
 //! All workers are replaced, one after the other, while 50,000 events a second come: by the same version, and by the next one after its migration.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use auditstream_bench::process::usage;
@@ -68,6 +69,9 @@ fn freshness(fixture: &Fixture, from_ms: i64, to_ms: i64) -> (u64, u64) {
 
 /// Replaces all workers twice over under load; `migrate` happens between a start with today's workers and their replacement by `next`.
 fn rolls(name: &'static str, mut report: FaultReport, migrate: impl Fn(&Fixture), next: impl Fn(&Fixture) -> Worker) {
+    /// The rate that is measured needs the whole machine.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let fixture = Fixture::new(Options::heavy(name).partitions(12));
     fixture.stop_merges();
     let mut workers: Vec<_> = (0..WORKERS).map(|_| fixture.worker()).collect();
