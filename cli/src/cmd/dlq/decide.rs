@@ -1,8 +1,9 @@
 //! `dlq retry` and `dlq discard`.
 //!
 //! Promise: a retry counts when every in-sync replica has the record on its source topic, with the key, value, headers and timestamp that it had there
-//! (the timestamp unless it is so old that retention would delete it: see `age`); only then is the dead letter no longer open. What ends in between is sent once more by the next retry, and stays one row: a row's identity is the
-//! event's. A record that fails again is a dead letter of its own, at its new offset, which says how often it was sent.
+//! (the timestamp unless it is so old that retention would delete it: see `age`); only then is the dead letter no longer open. What ends in between is
+//! sent once more by the next retry, and stays one row: a row's identity is the event's. A record that fails again is a dead letter of its own, at its new
+//! offset, which says how often it was sent.
 
 use std::cell::Cell;
 

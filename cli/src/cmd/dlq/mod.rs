@@ -16,8 +16,8 @@ use place::{Place, Since};
 
 /// Dead letters: records that could not be stored, kept whole with the reason.
 ///
-/// Reads ClickHouse's table dead_letters, so it needs a user that may: audit_analyst for list and show, audit_admin for
-/// retry and discard.
+/// Reads ClickHouse's tables of dead letters, so it needs a user that may: audit_admin; for list and show an analyst of all
+/// tenants will do. One of a single tenant sees that tenant's letters, but not what was done about them: all look open.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
