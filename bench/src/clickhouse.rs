@@ -81,6 +81,31 @@ impl Asker {
         Ok(ids.iter().map(uuid).collect())
     }
 
+    /// All rows that `sql` answers in `N` columns of the type Int64.
+    ///
+    /// # Errors
+    /// No answer, or other types.
+    pub async fn integers<const N: usize>(&self, sql: &str) -> Result<Vec<[i64; N]>> {
+        let bytes = self.bytes(sql, "RowBinary").await?;
+        let (numbers, rest) = bytes.as_chunks::<8>();
+        let (rows, more) = numbers.as_chunks::<N>();
+        if !rest.is_empty() || !more.is_empty() {
+            bail!("ClickHouse answered {} bytes, which are no whole rows of {N} numbers", bytes.len());
+        }
+        Ok(rows.iter().map(|row| row.map(i64::from_le_bytes)).collect())
+    }
+
+    /// Runs a statement that answers nothing.
+    ///
+    /// # Errors
+    /// As [`Asker::table`].
+    pub async fn run(&self, sql: &str) -> Result<()> {
+        match tokio::time::timeout(LIMIT, self.client.query_raw(sql).execute()).await {
+            Ok(done) => done.with_context(|| format!("ClickHouse could not run: {sql}")),
+            Err(_) => bail!("ClickHouse did not answer within {} s: {sql}", LIMIT.as_secs()),
+        }
+    }
+
     async fn bytes(&self, sql: &str, format: &str) -> Result<Vec<u8>> {
         let answer = async {
             let mut cursor = self.client.query_raw(sql).fetch_bytes(format)?;

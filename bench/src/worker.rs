@@ -43,6 +43,17 @@ impl Worker {
         })
     }
 
+    /// As [`Worker::start`], with settings of the product's over those of the target: names of environment variables and their values.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start_with(program: &Path, target: &Target, id: &str, settings: &[(String, String)]) -> Result<Self> {
+        Self::run(program, target, id, "consume", |command, probes| {
+            command.env("AUDITSTREAM_CONSUMER__WORKER_ID", id).env("AUDITSTREAM_CONSUMER__HTTP_LISTEN", probes);
+            command.envs(settings.iter().map(|(name, value)| (name, value)));
+        })
+    }
+
     /// Starts `program relay` on the outbox at `url`. Otherwise as [`Worker::start`].
     ///
     /// # Errors

@@ -101,8 +101,8 @@ impl GroupProtocol {
 pub const CLASSIC_ONLY: [&str; 4] =
     ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type"];
 
-/// Prefetch and group settings, each overridable by the user.
-const CONSUMER_DEFAULTS: [(&str, &str); 11] = [
+/// Prefetch and group settings of librdkafka, name and value, each overridable by the user.
+pub const CONSUMER_DEFAULTS: [(&str, &str); 12] = [
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "2000"),
@@ -115,6 +115,8 @@ const CONSUMER_DEFAULTS: [(&str, &str); 11] = [
     // A response is unpacked as a whole: compressed bytes times four or more are in memory at once.
     ("fetch.max.bytes", "4194304"),
     ("isolation.level", "read_committed"),
+    // So long events may wait in a partition that was added; librdkafka's default is five minutes.
+    ("topic.metadata.refresh.interval.ms", "10000"),
     // The lag of each partition comes from here, and with it how large batches should be.
     ("statistics.interval.ms", "1000"),
 ];

@@ -34,7 +34,7 @@ use auditstream_store::{ErrorClass, Pause, ShapeError, Store};
 use rdkafka::error::KafkaError;
 
 pub use certificates::CertificateFile;
-pub use config::{CLASSIC_ONLY, Config, GroupProtocol};
+pub use config::{CLASSIC_ONLY, CONSUMER_DEFAULTS, Config, GroupProtocol};
 pub use dead_letters::headers;
 pub use telemetry::{Telemetry, TelemetryError};
 

@@ -35,7 +35,7 @@ pub(crate) fn auditstream() -> &'static Path {
     })
 }
 
-/// The same program with crash points: `AUDITSTREAM_FAULTS_BIN`, or built now.
+/// `auditstream` with crash points: `AUDITSTREAM_FAULTS_BIN`, or built now.
 pub(crate) fn with_faults() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -54,4 +54,27 @@ pub(crate) fn with_faults() -> &'static Path {
         assert!(status.success(), "cargo could not build the executable with crash points");
         profile_dir().join("auditstream-faults")
     })
+}
+
+/// The benchmarks' program, `auditstream-demo`: the one beside the `auditstream` under test, or built now.
+///
+/// # Panics
+/// It can't be built.
+#[must_use]
+pub fn bench_program() -> PathBuf {
+    const NAME: &str = "auditstream-demo";
+    let beside = auditstream().with_file_name(NAME);
+    if std::env::var_os("AUDITSTREAM_BIN").is_some_and(|given| !given.is_empty()) && beside.is_file() {
+        return beside;
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    // The whole workspace: with another selection of packages cargo would build librdkafka once more.
+    command.args(["build", "--quiet", "--workspace", "--bin", NAME]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo can be started");
+    assert!(status.success(), "cargo could not build {NAME}");
+    profile_dir().join(NAME)
 }

@@ -303,14 +303,19 @@ impl Fixture {
         command
     }
 
-    /// Runs a command to its end.
+    /// Runs a command to its end, at most for a minute.
     pub fn cli(&self, args: &[&str]) -> CliOutput {
-        worker::run(self.command(args), b"")
+        self.run(self.command(args), b"")
     }
 
-    /// Runs `command` to its end with `input`.
+    /// Runs `command` to its end with `input`, at most for a minute.
     pub fn run(&self, command: Command, input: &[u8]) -> CliOutput {
-        worker::run(command, input)
+        worker::run(command, input, Duration::from_secs(60))
+    }
+
+    /// Runs a benchmark's `command` to its end, at most for five minutes: it does much, beside other tests.
+    pub fn run_benchmark(&self, command: Command) -> CliOutput {
+        worker::run(command, b"", Duration::from_secs(300))
     }
 
     /// Starts one more worker.

@@ -5,7 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -88,6 +90,15 @@ impl Kafka {
                 Err((_, code)) => Err(code.to_string()),
             })
         });
+    }
+
+    /// Gives a topic more partitions: `partitions` of them from now on.
+    pub fn add_partitions(&self, name: &str, partitions: usize) {
+        let more = NewPartitions::new(name, partitions);
+        let results = block_on(self.admin().create_partitions([&more], &AdminOptions::new()));
+        for result in results.expect("the broker answers") {
+            result.expect("there are fewer now");
+        }
     }
 
     /// Gives a topic one setting of its own, and takes all others back to their defaults.

@@ -33,6 +33,7 @@ pub mod tls;
 mod wait;
 mod worker;
 
+pub use build::bench_program;
 pub use clickhouse::ClickHouse;
 pub use fixture::{Fixture, Rigged};
 pub use kafka::{Kafka, RawSender, Record};

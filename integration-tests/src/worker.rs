@@ -168,8 +168,8 @@ impl CliOutput {
     }
 }
 
-/// Runs a command to its end with `input`, at most for a minute.
-pub(crate) fn run(mut command: Command, input: &[u8]) -> CliOutput {
+/// Runs a command to its end with `input`, at most for so long.
+pub(crate) fn run(mut command: Command, input: &[u8], limit: Duration) -> CliOutput {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -184,7 +184,7 @@ pub(crate) fn run(mut command: Command, input: &[u8]) -> CliOutput {
         });
         let stdout = scope.spawn(move || text(out.as_mut()));
         let stderr = scope.spawn(move || text(err.as_mut()));
-        let ended = poll(Duration::from_secs(60), || match child.try_wait() {
+        let ended = poll(limit, || match child.try_wait() {
             Ok(Some(status)) => Ok(status),
             Ok(None) => Err("it runs".to_owned()),
             Err(error) => Err(error.to_string()),
@@ -195,7 +195,7 @@ pub(crate) fn run(mut command: Command, input: &[u8]) -> CliOutput {
         let (stdout, stderr) = (stdout.join().expect("text"), stderr.join().expect("text"));
         match ended {
             Ok(status) => CliOutput { status, stdout, stderr },
-            Err(_) => panic!("{command:?} did not end within a minute\n{stdout}{stderr}"),
+            Err(_) => panic!("{command:?} did not end within {limit:?}\n{stdout}{stderr}"),
         }
     })
 }

@@ -171,7 +171,7 @@ impl Producer {
     /// # Errors
     /// The event itself, with the reason.
     pub fn record(&self, event: AuditEvent) -> Result<(), Rejected> {
-        self.handle.take(event, RecordOptions::default(), None)
+        self.handle.take(Queued::new(event, None), RecordOptions::default())
     }
 
     /// The same, with something to say beside the event.
@@ -179,7 +179,7 @@ impl Producer {
     /// # Errors
     /// The event itself, with the reason.
     pub fn record_with(&self, event: AuditEvent, options: RecordOptions) -> Result<(), Rejected> {
-        self.handle.take(event, options, None)
+        self.handle.take(Queued::new(event, None), options)
     }
 
     /// The counters for a Prometheus registry.
@@ -237,7 +237,7 @@ impl Producer {
 
     async fn record_and_wait(&self, event: AuditEvent, until: Option<Instant>) -> Result<Answer, DeliveryError> {
         let (ack, answer) = Ack::new(until);
-        self.handle.take(event, RecordOptions::default(), Some(ack))?;
+        self.handle.take(Queued::new(event, Some(ack)), RecordOptions::default())?;
         // Somebody waits: do not leave the event to the next tick.
         self.handle.sender_thread.unpark();
         Ok(answer.await.unwrap_or_else(|_| Answer::Decided(Outcome::Failed(shut_down()))))
@@ -263,19 +263,20 @@ impl Producer {
 }
 
 impl Handle {
-    fn take(&self, event: AuditEvent, options: RecordOptions, ack: Option<Arc<Ack>>) -> Result<(), Rejected> {
+    fn take(&self, mut queued: Box<Queued>, options: RecordOptions) -> Result<(), Rejected> {
         let Some(key) = &options.idempotency_key else {
-            return self.enqueue(event, options, ack);
+            return self.enqueue(queued, options);
         };
         if !is_key(key) {
             let reason = RejectReason::IdempotencyKey { bytes: key.len() };
-            return Err(self.reject(event, reason));
+            return Err(self.reject(queued, reason));
         }
-        let (id, given) = (idempotent_event_id(&event.tenant_id, key), event.event_id);
+        let (id, given) = (idempotent_event_id(&queued.event.tenant_id, key), queued.event.event_id);
         if !self.window.take(id, Instant::now()) {
-            return Err(self.reject(event, RejectReason::Duplicate { event_id: id }));
+            return Err(self.reject(queued, RejectReason::Duplicate { event_id: id }));
         }
-        self.enqueue(AuditEvent { event_id: id, ..event }, options, ack).map_err(|mut rejected| {
+        queued.event.event_id = id;
+        self.enqueue(queued, options).map_err(|mut rejected| {
             self.window.release(id);
             // Unchanged, as promised.
             rejected.event.event_id = given;
@@ -283,17 +284,17 @@ impl Handle {
         })
     }
 
-    fn enqueue(&self, event: AuditEvent, options: RecordOptions, ack: Option<Arc<Ack>>) -> Result<(), Rejected> {
+    fn enqueue(&self, mut queued: Box<Queued>, options: RecordOptions) -> Result<(), Rejected> {
+        let event = &queued.event;
         let body = match event.checked_len() {
             Ok(body) => body,
-            Err(error) => return Err(self.reject(event, RejectReason::Invalid(error))),
+            Err(error) => return Err(self.reject(queued, RejectReason::Invalid(error))),
         };
         let context = ForEvent::current();
-        let size =
-            Size::with_body(&event, body, self.producer_id_len).plus(context.as_ref().map_or(0, ForEvent::bytes));
+        let size = Size::with_body(event, body, self.producer_id_len).plus(context.as_ref().map_or(0, ForEvent::bytes));
         if size.message > self.message_limit {
             let reason = RejectReason::TooLarge { bytes: size.message, limit: self.message_limit };
-            return Err(self.reject(event, reason));
+            return Err(self.reject(queued, reason));
         }
         let permit = match self.shared.budget.take(size.memory, event.priority) {
             Ok(permit) => permit,
@@ -301,27 +302,31 @@ impl Handle {
                 if event.priority == Priority::BestEffort {
                     self.shared.counters.best_effort_dropped();
                 }
-                return Err(self.reject(event, RejectReason::QueueFull { events, bytes }));
+                return Err(self.reject(queued, RejectReason::QueueFull { events, bytes }));
             }
-            Err(NoRoom::Closed) => return Err(self.reject(event, RejectReason::ShutDown)),
+            Err(NoRoom::Closed) => return Err(self.reject(queued, RejectReason::ShutDown)),
         };
-        let traceparent = options.traceparent.or_else(|| context.as_ref().and_then(ForEvent::traceparent));
-        let queued = Box::new(Queued { event, context, traceparent, ack, permit });
+        queued.permit = Some(permit);
+        queued.traceparent = options.traceparent.or_else(|| context.as_ref().and_then(ForEvent::traceparent));
+        queued.context = context;
         self.shared.counters.submitted();
         match self.queue.send(Message::Event(queued)) {
-            Err(mpsc::SendError(Message::Event(queued))) => {
+            Err(mpsc::SendError(Message::Event(mut queued))) => {
                 // The thread is gone; it gave up waiting for this very call.
                 self.shared.counters.not_submitted();
-                let Queued { event, permit, .. } = *queued;
-                self.shared.budget.give_back(permit);
-                Err(self.reject(event, RejectReason::ShutDown))
+                if let Some(permit) = queued.permit.take() {
+                    self.shared.budget.give_back(permit);
+                }
+                Err(self.reject(queued, RejectReason::ShutDown))
             }
             _ => Ok(()),
         }
     }
 
-    fn reject(&self, event: AuditEvent, reason: RejectReason) -> Rejected {
+    #[cold]
+    fn reject(&self, queued: Box<Queued>, reason: RejectReason) -> Rejected {
         self.shared.counters.rejected(&reason);
+        let Queued { event, .. } = *queued;
         Rejected { event: Box::new(event), reason }
     }
 

@@ -57,13 +57,22 @@ pub(crate) enum Message {
     Close(Wait),
 }
 
-/// An event that was taken.
+/// An event that is to be taken, or was.
 pub(crate) struct Queued {
     pub(crate) event: AuditEvent,
     pub(crate) context: Option<ForEvent>,
     pub(crate) traceparent: Option<TraceParent>,
     pub(crate) ack: Option<Arc<Ack>>,
-    pub(crate) permit: Permit,
+    /// There is one once the event was taken.
+    pub(crate) permit: Option<Permit>,
+}
+
+impl Queued {
+    /// Into its place at once: an event is nearly a kibibyte, and each call that it is handed on by moves it once more.
+    #[inline]
+    pub(crate) fn new(event: AuditEvent, ack: Option<Arc<Ack>>) -> Box<Self> {
+        Box::new(Self { event, context: None, traceparent: None, ack, permit: None })
+    }
 }
 
 /// A finished record on its way to the spill.
@@ -229,7 +238,7 @@ impl Sender {
     }
 
     fn send(&mut self, mut queued: Box<Queued>, generation: Arc<()>, state: &mut State) {
-        let (ack, permit, traceparent) = (queued.ack.take(), queued.permit, queued.traceparent);
+        let (ack, permit, traceparent) = (queued.ack.take(), queued.permit.take(), queued.traceparent);
         let event = &mut queued.event;
         self.prepare.apply(event, queued.context.as_ref());
         state.payload.clear();
@@ -251,7 +260,7 @@ impl Sender {
             number: self.number,
             ack,
             generation: Some(generation),
-            permit: Some(permit),
+            permit,
             is_direct: false,
             drain: None,
         });
@@ -409,7 +418,7 @@ impl Sender {
             number: 0,
             ack,
             generation: Some(waiting.generation),
-            permit: Some(permit),
+            permit,
             is_direct: false,
             drain: None,
         };
@@ -429,8 +438,9 @@ impl Sender {
         tracing::warn!(events = losses.total(), "events were lost; an audit.loss event says which way");
         self.losses.told(due);
         self.shared.counters.submitted();
-        let queued = Queued { event, context: None, traceparent: None, ack: None, permit };
-        self.handle(Message::Event(Box::new(queued)), state);
+        let mut queued = Queued::new(event, None);
+        queued.permit = Some(permit);
+        self.handle(Message::Event(queued), state);
     }
 
     fn report(&self, complete: bool) -> Report {

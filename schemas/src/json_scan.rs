@@ -33,6 +33,20 @@ fn plain_bytes(word: u64) -> usize {
 
 /// Whether the text is one JSON value with nothing but space around it.
 pub(crate) fn is_json(text: &str) -> bool {
+    is_plain_scalar(text.as_bytes()) || is_document(text)
+}
+
+/// Whether the text is a string without escapes, a whole number, or a word: what most values of changes are. Others may be JSON too.
+fn is_plain_scalar(bytes: &[u8]) -> bool {
+    match bytes {
+        [b'"', inside @ .., b'"'] => !inside.iter().any(|byte| SPECIAL[usize::from(*byte)]),
+        [b'0'] | b"true" | b"false" | b"null" => true,
+        [b'1'..=b'9', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+fn is_document(text: &str) -> bool {
     let mut scan = Scan { bytes: text.as_bytes(), at: 0 };
     match scan.document() {
         Ok(()) => true,
@@ -154,13 +168,10 @@ impl Scan<'_> {
                     break;
                 }
             }
-            while let Some(byte) = self.peek()
-                && !SPECIAL[usize::from(byte)]
-            {
-                self.at += 1;
-            }
-            let special = self.peek();
-            self.at += 1;
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            let plain = rest.iter().take_while(|byte| !SPECIAL[usize::from(**byte)]).count();
+            let special = rest.get(plain).copied();
+            self.at += plain + 1;
             match special {
                 Some(b'"') => return Ok(()),
                 Some(b'\\') => self.escape()?,
@@ -202,11 +213,10 @@ impl Scan<'_> {
 
     /// One or more.
     fn digits(&mut self) -> Result<(), Stop> {
-        let begun = self.at;
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
-        }
-        if self.at > begun { Ok(()) } else { Err(Stop::NotJson) }
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += digits;
+        if digits > 0 { Ok(()) } else { Err(Stop::NotJson) }
     }
 
     /// Answers that nothing was opened.

@@ -41,10 +41,22 @@ enum Kind {
 #[derive(Debug)]
 pub struct DatabaseServer {
     url: String,
-    folder: PathBuf,
+    port: u16,
+    kind: Kind,
+    settings: Vec<String>,
+    plan: Plan,
     // Dropped in this order: the server, then the guard that removes its folder.
-    keeper: Option<(Sender<()>, JoinHandle<()>)>,
+    keeper: Option<Keeper>,
     guard: Child,
+}
+
+/// The thread that holds the server.
+#[derive(Debug)]
+struct Keeper {
+    pid: u32,
+    /// Ends the server by that signal; dropped, by the one that is quickest.
+    stop: Sender<Signal>,
+    thread: JoinHandle<()>,
 }
 
 impl DatabaseServer {
@@ -53,7 +65,16 @@ impl DatabaseServer {
     /// # Errors
     /// It can't be installed (the message has the command to run) or does not start (the message has the end of its log).
     pub fn postgres() -> Result<Self, StackError> {
-        Self::start(Kind::Postgres, &Lines::default())
+        Self::postgres_with(&[])
+    }
+
+    /// PostgreSQL with settings beyond the harness's own, or other than those: name and value, as in postgresql.conf.
+    ///
+    /// # Errors
+    /// As for [`Self::postgres`]; an unknown setting stands in the end of the log.
+    pub fn postgres_with(settings: &[(&str, &str)]) -> Result<Self, StackError> {
+        let settings = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        Self::start(Kind::Postgres, settings, &Lines::default())
     }
 
     /// MariaDB, installed when it is missing.
@@ -61,7 +82,7 @@ impl DatabaseServer {
     /// # Errors
     /// As for [`Self::postgres`].
     pub fn mariadb() -> Result<Self, StackError> {
-        Self::start(Kind::Mariadb, &Lines::default())
+        Self::start(Kind::Mariadb, Vec::new(), &Lines::default())
     }
 
     /// The URL of its database with user and password, as sqlx takes it.
@@ -70,7 +91,32 @@ impl DatabaseServer {
         &self.url
     }
 
-    fn start(kind: Kind, progress: &dyn Progress) -> Result<Self, StackError> {
+    /// Where its files lie.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.plan.folder
+    }
+
+    /// The server's process, the parent of its others. None after a [`Self::restart`] that failed.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.keeper.as_ref().map(|keeper| keeper.pid)
+    }
+
+    /// Ends it as an operator does, data written, connections cut, and starts it again at the same port with the same data.
+    ///
+    /// # Errors
+    /// It does not start again; the message has the end of its log.
+    pub fn restart(&mut self) -> Result<(), StackError> {
+        if let Some(keeper) = self.keeper.take() {
+            // It may have ended already.
+            let _ = keeper.stop.send(if self.kind == Kind::Postgres { Signal::SIGINT } else { Signal::SIGTERM });
+            let _ = keeper.thread.join();
+        }
+        self.launch()
+    }
+
+    fn start(kind: Kind, settings: Vec<String>, progress: &dyn Progress) -> Result<Self, StackError> {
         let package = match kind {
             Kind::Postgres => DatabasePackage::Postgres,
             Kind::Mariadb => DatabasePackage::Mariadb,
@@ -78,31 +124,44 @@ impl DatabaseServer {
         let programs = ensure_database(package, progress)?;
         let user = unprivileged(kind)?;
         let (folder, guard) = folder(user.as_ref())?;
+        let plan = Plan { folder, programs, user };
         // From here on dropping it cleans up.
-        let mut server = Self { url: String::new(), folder, keeper: None, guard };
-        let plan = Plan { folder: server.folder.clone(), programs, user };
-        let [port] = ports::pick::<1>().tried("find a free port for", &server.folder)?;
-        let password = random::password().tried("read random bytes for", &server.folder)?;
-        let command = match kind {
-            Kind::Postgres => plan.postgres(port, &password)?,
-            Kind::Mariadb => plan.mariadb(port, &password)?,
+        let mut server = Self { url: String::new(), port: 0, kind, settings, plan, keeper: None, guard };
+        let folder = &server.plan.folder;
+        let [port] = ports::pick::<1>().tried("find a free port for", folder)?;
+        let password = random::password().tried("read random bytes for", folder)?;
+        let scheme = match kind {
+            Kind::Postgres => {
+                server.plan.init_postgres(&password)?;
+                "postgres"
+            }
+            Kind::Mariadb => {
+                server.plan.init_mariadb(&password)?;
+                "mysql"
+            }
         };
-        server.keeper = Some(keep(command, if kind == Kind::Postgres { Signal::SIGQUIT } else { Signal::SIGKILL })?);
-        let (scheme, greeting) = match kind {
-            Kind::Postgres => ("postgres", None),
-            // MariaDB greets whoever connects.
-            Kind::Mariadb => ("mysql", Some(1)),
-        };
+        server.port = port;
         server.url = format!("{scheme}://audit:{password}@127.0.0.1:{port}/audit");
-        server.wait(port, greeting)?;
+        server.launch()?;
         Ok(server)
+    }
+
+    /// Starts it on what is in its folder, and waits until it answers.
+    fn launch(&mut self) -> Result<(), StackError> {
+        // MariaDB greets whoever connects.
+        let (command, quickest, greeting) = match self.kind {
+            Kind::Postgres => (self.plan.postgres(self.port, &self.settings)?, Signal::SIGQUIT, None),
+            Kind::Mariadb => (self.plan.mariadb(self.port)?, Signal::SIGKILL, Some(1)),
+        };
+        self.keeper = Some(keep(command, quickest)?);
+        self.wait(self.port, greeting)
     }
 
     fn wait(&self, port: u16, greeting: Option<usize>) -> Result<(), StackError> {
         let deadline = Instant::now() + READY;
         loop {
-            if self.keeper.as_ref().is_none_or(|(_, thread)| thread.is_finished()) || Instant::now() >= deadline {
-                let log = tail_of(&self.folder.join("server.log"), 20);
+            if self.keeper.as_ref().is_none_or(|keeper| keeper.thread.is_finished()) || Instant::now() >= deadline {
+                let log = tail_of(&self.plan.folder.join("server.log"), 20);
                 return Err(StackError::Failed(format!(
                     "the database server did not start; the end of its log:\n{log}"
                 )));
@@ -117,14 +176,14 @@ impl DatabaseServer {
 
 impl Drop for DatabaseServer {
     fn drop(&mut self) {
-        if let Some((stop, thread)) = self.keeper.take() {
+        if let Some(Keeper { stop, thread, .. }) = self.keeper.take() {
             drop(stop);
             let _ = thread.join();
         }
         // Its end is the sign for the guard.
         drop(self.guard.stdin.take());
         let _ = self.guard.wait();
-        remove_folder(&self.folder, Duration::from_secs(5));
+        remove_folder(&self.plan.folder, Duration::from_secs(5));
     }
 }
 
@@ -147,9 +206,9 @@ fn answers(port: u16, greeting: Option<usize>) -> std::io::Result<bool> {
     Ok(if greeting.is_none() { first[0] == b'R' } else { first[4] == 10 })
 }
 
-/// Starts the command on a thread that stays, because the server's life is bound to a thread; it ends the server when the sender is dropped.
-fn keep(mut command: Command, end: Signal) -> Result<(Sender<()>, JoinHandle<()>), StackError> {
-    let (stop, stopped) = mpsc::channel::<()>();
+/// Starts the command on a thread that stays, because the server's life is bound to a thread; it ends the server when it is told to, and when the sender is dropped.
+fn keep(mut command: Command, quickest: Signal) -> Result<Keeper, StackError> {
+    let (stop, stopped) = mpsc::channel::<Signal>();
     let (started, begun) = mpsc::channel();
     let thread = thread::spawn(move || {
         let mut child = match command.spawn() {
@@ -159,18 +218,23 @@ fn keep(mut command: Command, end: Signal) -> Result<(Sender<()>, JoinHandle<()>
                 return;
             }
         };
-        let _ = started.send(Ok(()));
+        let _ = started.send(Ok(child.id()));
+        let mut end = quickest;
         while matches!(child.try_wait(), Ok(None)) {
             match stopped.recv_timeout(Duration::from_millis(100)) {
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
-                _ => break,
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Ok(signal) => {
+                    end = signal;
+                    break;
+                }
             }
         }
         finish(&mut child, end);
     });
     let failed = |source| StackError::Io { what: "start a database server".to_owned(), source };
-    begun.recv().unwrap_or_else(|_| Err(std::io::ErrorKind::BrokenPipe.into())).map_err(failed)?;
-    Ok((stop, thread))
+    let pid = begun.recv().unwrap_or_else(|_| Err(std::io::ErrorKind::BrokenPipe.into())).map_err(failed)?;
+    Ok(Keeper { pid, stop, thread })
 }
 
 fn finish(child: &mut Child, end: Signal) {
@@ -221,6 +285,7 @@ fn unprivileged(kind: Kind) -> Result<Option<User>, StackError> {
 }
 
 /// Where everything of one server lies.
+#[derive(Debug)]
 struct Plan {
     folder: PathBuf,
     programs: PathBuf,
@@ -270,7 +335,7 @@ impl Plan {
         Ok(path)
     }
 
-    fn postgres(&self, port: u16, password: &str) -> Result<Command, StackError> {
+    fn init_postgres(&self, password: &str) -> Result<(), StackError> {
         let data = self.folder.join("data");
         let password = self.write("password", password)?;
         let mut init = self.command(&self.programs.join("initdb"), "QUIT")?;
@@ -282,9 +347,12 @@ impl Plan {
         let mut single = self.command(&self.programs.join("postgres"), "QUIT")?;
         single.args(["--single", "-F", "-D"]).arg(&data).arg("postgres");
         single.stdin(File::open(&create).tried("open", &create)?);
-        self.run(single, "make the database")?;
+        self.run(single, "make the database")
+    }
+
+    fn postgres(&self, port: u16, settings: &[String]) -> Result<Command, StackError> {
         let mut command = self.command(&self.programs.join("postgres"), "QUIT")?;
-        command.arg("-D").arg(&data).arg("-F");
+        command.arg("-D").arg(self.folder.join("data")).arg("-F");
         for setting in [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
@@ -298,24 +366,32 @@ impl Plan {
         ] {
             command.args(["-c", setting]);
         }
+        // Of two values of one setting the later holds.
+        for setting in settings {
+            command.args(["-c", setting]);
+        }
         command.args(["-c", &format!("port={port}")]);
         Ok(command)
     }
 
-    fn mariadb(&self, port: u16, password: &str) -> Result<Command, StackError> {
+    fn init_mariadb(&self, password: &str) -> Result<(), StackError> {
         let data = self.folder.join("data");
         let mut init = self.command(&self.programs.join("mariadb-install-db"), "KILL")?;
         init.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
         init.args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]);
         self.run(init, "mariadb-install-db")?;
+        // Read at each start.
         let users = format!(
-            "CREATE DATABASE audit;\nCREATE USER 'audit'@'127.0.0.1' IDENTIFIED BY '{password}';\n\
+            "CREATE DATABASE IF NOT EXISTS audit;\nCREATE USER IF NOT EXISTS 'audit'@'127.0.0.1' IDENTIFIED BY '{password}';\n\
              GRANT ALL ON audit.* TO 'audit'@'127.0.0.1';\nALTER USER 'root'@'localhost' IDENTIFIED BY '{password}';\n"
         );
-        let users = self.write("users.sql", &users)?;
+        self.write("users.sql", &users).map(drop)
+    }
+
+    fn mariadb(&self, port: u16) -> Result<Command, StackError> {
         let mut command = self.command(Path::new("/usr/sbin/mariadbd"), "KILL")?;
-        command.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
-        command.arg(format!("--port={port}")).arg(format!("--init-file={}", users.display()));
+        command.arg("--no-defaults").arg(format!("--datadir={}", self.folder.join("data").display()));
+        command.arg(format!("--port={port}")).arg(format!("--init-file={}", self.folder.join("users.sql").display()));
         command.arg(format!("--socket={}", self.folder.join("socket").display()));
         command.arg(format!("--tmpdir={}", self.folder.display()));
         command.args([

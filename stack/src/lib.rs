@@ -46,8 +46,8 @@ pub use detached::{Status, down, find, list, status};
 pub use error::{InstallError, StackError};
 pub use hook::{bound, hook};
 pub use install::{
-    Installed, Registry, Servers, cache_dir, ensure_databases, ensure_installed, ensure_java_compiler, ensure_maven,
-    ensure_registry, ensure_servers,
+    Installed, KAFKA_VERSION, Registry, Servers, cache_dir, ensure_databases, ensure_installed, ensure_java_compiler,
+    ensure_maven, ensure_registry, ensure_servers, ensure_valgrind,
 };
 pub use progress::{Life, Lines, Progress, Silent};
 pub use stack::{Options, Server, Stack};

@@ -302,3 +302,9 @@ COMMENT 'Pauses of consumer groups and their ends; the newest row of a group and
 CREATE TABLE IF NOT EXISTS audit.consumer_pauses ON CLUSTER 'main' AS audit.consumer_pauses_local
 ENGINE = Distributed('main', 'audit', 'consumer_pauses_local', cityHash64(group_id))
 COMMENT 'Pauses of consumer groups and their ends; the newest row of a group and topic counts, and without one it reads';
+
+-- 9 newest
+ALTER TABLE audit.events_local ON CLUSTER 'main'
+    MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild', lightweight_mutation_projection_mode = 'rebuild';
+ALTER TABLE audit.events_local ON CLUSTER 'main'
+    ADD PROJECTION IF NOT EXISTS newest (SELECT tenant_id, service, max(received_at), max(occurred_at) GROUP BY tenant_id, service);

@@ -9,6 +9,7 @@ mod demo;
 mod faults;
 mod fuzz;
 mod go_tools;
+mod instructions;
 mod others;
 mod progress;
 mod report;
@@ -55,6 +56,8 @@ enum Command {
     TestChart(chart::Args),
     /// Check docker-compose.yml with compose's own parser, and that what it names is there.
     TestCompose(compose::Args),
+    /// Count the instructions of the hot path with callgrind, and refuse more than are written down in bench/instructions.json.
+    TestInstructions(instructions::Args),
     /// Check format, lints, licences, file length and that nothing of this machine stands in the repository.
     Tidy,
 }
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::TestAlerts(args) => alerts::run(&args),
         Command::TestCompose(args) => compose::run(&args),
         Command::TestChart(args) => chart::run(&args),
+        Command::TestInstructions(args) => instructions::run(&args),
         Command::Tidy => tidy::run(),
     });
     match result {

@@ -64,7 +64,10 @@ impl Others {
         progress.step("Java's Avro and Apicurio's serializer");
         let serde = made(cache, &format!("java-serde-{JAVA_SERDE}"), |dir| {
             auditstream_stack::ensure_maven(progress)?;
-            jars(dir)
+            let serde = format!(
+                "<groupId>io.apicurio</groupId><artifactId>apicurio-registry-serdes-avro-serde</artifactId><version>{JAVA_SERDE}</version>"
+            );
+            jars(dir, &serde, "-DexcludeArtifactIds=kafka-clients,slf4j-api")
         })?;
         // In front of Kafka's jars, so that the serializer gets the JSON library that it was built with.
         let java_class_path = format!("{}/*:{}", serde.join("libs").display(), installed.servers.kafka_class_path);
@@ -114,8 +117,8 @@ pub(crate) fn venv(folder: &Path, packages: &[&str]) -> Result<()> {
     succeed("pip install", command(folder.join("bin/python3"))?.args(pip).args(packages))
 }
 
-/// The serializer and what it needs, but for Kafka's client, which the stack has.
-fn jars(folder: &Path) -> Result<()> {
+/// A Maven artifact and what it needs, but for what `without` leaves out because the stack has it.
+pub(crate) fn jars(folder: &Path, artifact: &str, without: &str) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let (pom, repository) = (folder.join("pom.xml"), folder.join("maven"));
     let project = format!(
@@ -123,7 +126,7 @@ fn jars(folder: &Path) -> Result<()> {
   <modelVersion>4.0.0</modelVersion>
   <groupId>auditstream</groupId><artifactId>tests</artifactId><version>1</version>
   <dependencies>
-    <dependency><groupId>io.apicurio</groupId><artifactId>apicurio-registry-serdes-avro-serde</artifactId><version>{JAVA_SERDE}</version></dependency>
+    <dependency>{artifact}</dependency>
   </dependencies>
 </project>
 "
@@ -133,7 +136,7 @@ fn jars(folder: &Path) -> Result<()> {
     maven.args(["--batch-mode", "--quiet", "-Dstyle.color=never", "--strict-checksums", "-f"]).arg(&pom);
     maven.arg(format!("-Dmaven.repo.local={}", repository.display()));
     maven.arg(format!("{DEPENDENCY_PLUGIN}:copy-dependencies")).args(["-DincludeScope=runtime"]);
-    maven.arg("-DexcludeArtifactIds=kafka-clients,slf4j-api");
+    maven.arg(without);
     maven.arg(format!("-DoutputDirectory={}", folder.join("libs").display()));
     succeed("mvn dependency:copy-dependencies", &mut maven)?;
     fs::remove_dir_all(&repository).with_context(|| format!("remove {}", repository.display()))

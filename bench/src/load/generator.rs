@@ -8,6 +8,7 @@ use auditstream_schemas::{
 };
 use uuid::Uuid;
 
+use super::fill::fit;
 use super::random::Random;
 use super::vocabulary::{AREAS, Area, Deed, FIRST_NAMES, HOURS, LAST_NAMES};
 
@@ -31,6 +32,11 @@ pub struct Options {
     pub entities: u64,
     /// How many people work at each tenant, at least 1.
     pub actors: u64,
+    /// Mean bytes of an event on the topic, without key and headers; `None`: what the fields that everybody sends come to, about 300. Below 150 there is
+    /// nothing more to leave out.
+    pub bytes: Option<u32>,
+    /// Field changes of every event; `None`: what its action changes, one or two.
+    pub changes: Option<u32>,
 }
 
 impl Default for Options {
@@ -44,6 +50,8 @@ impl Default for Options {
             tenants: 20,
             entities: 200_000,
             actors: 250,
+            bytes: None,
+            changes: None,
         }
     }
 }
@@ -123,7 +131,7 @@ impl Generator {
         };
         let entity_id = format!("{}{}", area.prefix, entity.number);
         let request = random.next();
-        AuditEvent {
+        let mut event = AuditEvent {
             event_id: self.event_id(index),
             occurred_at: Timestamp::from_micros(self.occurred_at(index)),
             tenant_id: format!("tenant-{:02}", entity.tenant),
@@ -157,7 +165,9 @@ impl Generator {
             details: format!("{{\"region\":\"eu-{}\",\"ms\":{}}}", random.below(4), random.skewed_below(900)),
             producer: ProducerStamp::default(),
             entity_id,
-        }
+        };
+        fit(&mut event, &self.options, index);
+        event
     }
 
     /// The first number of an event's stream says which entity it is about.

@@ -4,6 +4,7 @@
 //! topic by way of the producer library and [`Acknowledged`] keeps the list of what the broker has.
 
 mod acknowledged;
+mod fill;
 mod generator;
 mod random;
 mod send;

@@ -14,6 +14,7 @@ use super::Mode;
 use super::clerk::{Clerk, Expected, Kind};
 use super::service::Service;
 use super::slice::{self, Plan, Sample};
+use crate::results;
 
 /// What is compared, and for how long.
 #[derive(Debug, Clone)]
@@ -179,15 +180,10 @@ fn rank(sorted: &[f64], percent: usize) -> f64 {
     sorted.get(place).copied().unwrap_or(f64::NAN)
 }
 
-/// The one in the middle, or between the two in the middle; rounds without a value don't count.
+/// The median; rounds without a value don't count.
 fn median(mut values: Vec<f64>) -> f64 {
     values.retain(|value| value.is_finite());
-    values.sort_unstable_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        count if count % 2 == 1 => values[count / 2],
-        count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
-    }
+    results::median(&values)
 }
 
 #[cfg(test)]

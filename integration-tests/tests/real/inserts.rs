@@ -201,8 +201,8 @@ fn a_table_of_another_shape_halts_and_says_what_is_missing() {
         ("insert-dropped", "ALTER TABLE events DROP COLUMN user_agent", "No such column user_agent"),
         (
             "insert-number",
-            "ALTER TABLE events MODIFY COLUMN service UInt64",
-            "MODIFY COLUMN `service` LowCardinality(String)",
+            "ALTER TABLE events MODIFY COLUMN environment UInt64",
+            "MODIFY COLUMN `environment` LowCardinality(String)",
         ),
         (
             "insert-short",

@@ -3,6 +3,7 @@
 
 mod analysts;
 mod archives;
+mod benches;
 mod cli;
 mod consumer_admin;
 mod consumer_pause;
@@ -27,6 +28,7 @@ mod poison;
 mod probes;
 mod prometheus;
 mod queries;
+mod queries_postgres;
 mod registry;
 mod retention;
 mod schema_gate;

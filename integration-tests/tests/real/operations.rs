@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::process::Command;
 use std::time::Duration;
 
-use auditstream_integration_tests::{Fixture, Options, http, wait_until};
+use auditstream_integration_tests::{Fixture, Options, Worker, http, wait_until};
 use auditstream_stack::Role;
 use serde_json::Value;
 
@@ -98,6 +98,30 @@ fn kafka_is_lost_and_the_new_topic_is_read_from_its_start() {
     });
     worker.terminate();
     assert_eq!(worker.wait(PATIENCE), Some(0));
+}
+
+#[test]
+fn partitions_are_added_while_workers_read() {
+    let fixture = Fixture::new(Options::light("partitions_added"));
+    let before = fixture.kafka().ends(fixture.topic()).len();
+    let workers = [fixture.worker(), fixture.worker()];
+    workers.iter().for_each(Worker::wait_ready);
+    // Its producer knows the old partitions for a while yet.
+    let load = fixture.load(1_000, None);
+    fixture.wait_rows(500, PATIENCE);
+    fixture.kafka().add_partitions(fixture.topic(), before * 2);
+    // This one knows all.
+    fixture.send(3_000);
+    load.finish();
+    fixture.wait_landed(PATIENCE);
+    let ends = fixture.kafka().ends(fixture.topic());
+    assert!(ends.len() == before * 2 && ends.iter().all(|(_, end)| *end > 0), "{ends:?}");
+    for worker in workers {
+        worker.terminate();
+        assert_eq!(worker.wait(PATIENCE), Some(0));
+    }
+    let verdict = fixture.verdict();
+    verdict.assert_clean(verdict.rows, 0);
 }
 
 /// The text of compose's check, as a shell gets it.

@@ -151,6 +151,13 @@ fn an_event_counts_once_at_every_moment() {
             "{moment}"
         );
         assert_eq!(analyst.number("SELECT count() FROM conflicts"), 0, "{moment}");
+        // From what is kept beside the parts, and the same as from the rows.
+        let explained = analyst.text("EXPLAIN SELECT * FROM freshness");
+        assert!(explained.contains("ReadFromMergeTree (newest)"), "{moment}: {explained}");
+        let newest = admin.text("SELECT tenant_id, service, max(received_at), max(occurred_at) FROM events GROUP BY ALL ORDER BY ALL SETTINGS final = 0, optimize_use_projections = 0");
+        let kept = analyst
+            .text("SELECT tenant_id, service, newest_received_at, newest_occurred_at FROM freshness ORDER BY ALL");
+        assert_eq!(kept, newest, "{moment}");
     };
     ingest.run(&generated(0, 10_000, 0, "1"));
     check("at first", 10_000);

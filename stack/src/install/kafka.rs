@@ -17,7 +17,8 @@ use crate::progress::{Life, Progress};
 use crate::server::tail_of;
 use crate::{config, ports, random};
 
-const VERSION: &str = "4.1.0";
+/// Of the broker and the client jars.
+pub const VERSION: &str = "4.1.0";
 const SLF4J: &str = "1.7.36";
 pub(super) const DEPENDENCY_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1";
 /// Size of Maven's download for the progress display only: jars and the plugin's own.

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use kafka::JVM_FLAGS as KAFKA_JVM_FLAGS;
+pub use kafka::VERSION as KAFKA_VERSION;
 pub use registry::{Registry, ensure_registry};
 
 use crate::error::InstallError;
@@ -135,6 +136,14 @@ pub fn ensure_java_compiler(progress: &dyn Progress) -> Result<(), InstallError>
 /// See [`InstallError`].
 pub fn ensure_maven(progress: &dyn Progress) -> Result<(), InstallError> {
     packages::ensure(&[packages::MAVEN], progress)
+}
+
+/// Installs valgrind, which counts instructions.
+///
+/// # Errors
+/// See [`InstallError`].
+pub fn ensure_valgrind(progress: &dyn Progress) -> Result<(), InstallError> {
+    packages::ensure(&[packages::VALGRIND], progress)
 }
 
 /// A database server that only some tests need.

@@ -48,6 +48,9 @@ pub(crate) const PYTHON: &[Package] =
 /// To compile the Java client of the tests.
 pub(crate) const JAVA_COMPILER: &[Package] = &[program("default-jdk-headless", "javac")];
 
+/// To count instructions.
+pub(crate) const VALGRIND: &[Package] = &[program("valgrind", "valgrind")];
+
 /// A database server for the tests of the outbox.
 pub(crate) const POSTGRES: &[Package] = &[Package { name: "postgresql", sign: Sign::Postgres }];
 pub(crate) const MARIADB: &[Package] = &[

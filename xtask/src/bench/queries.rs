@@ -1,13 +1,11 @@
 //! `cargo xtask bench queries`: a stack of its own, and `auditstream-demo queries` (`bench/`) on it.
 
-use std::fs::File;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
-use auditstream_stack::{Options, Stack};
+use anyhow::Result;
 
-use crate::child::{cargo, command, succeed, workspace};
-use crate::demo::target_folder;
+use super::own_stack::Benchmark;
+use crate::child::workspace;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -17,6 +15,9 @@ pub(crate) struct Args {
     /// Write the figures to this file, as one JSON object.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the figures into bench/results, for `cargo xtask bench report`.
+    #[arg(long)]
+    results: bool,
     /// Write this run's times into docs/queries.md.
     #[arg(long)]
     write_page: bool,
@@ -26,25 +27,17 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if let Some(path) = &args.json {
-        // Rather now than after some minutes.
-        let file = File::options().append(true).create(true).open(path);
-        file.with_context(|| format!("{} can't be written", path.display()))?;
-    }
-    let progress = crate::progress::shown();
-    auditstream_stack::ensure_installed(progress.as_ref())?;
-    succeed("cargo build", &mut cargo(&["build", "--release", "--workspace", "--bins"])?)?;
-    let name = format!("bench-{}", std::process::id());
-    let stack = Stack::start_shown(Options { throughput: true, ..Options::named(&name) }, progress.as_ref())?;
-    let mut bench = command(target_folder().join("release/auditstream-demo"))?;
-    bench.args(["queries", "--stack", &name, "--rows", &args.rows.to_string()]);
-    if let Some(json) = &args.json {
-        bench.arg("--json").arg(json);
-    }
-    if args.write_page {
-        bench.arg("--page").arg(workspace().join("docs/queries.md"));
-    }
-    let measured = succeed("the benchmark", bench.args(&args.more));
-    drop(stack);
-    measured
+    let benchmark = Benchmark {
+        subcommand: "queries",
+        json: args.json.as_deref(),
+        results: args.results.then_some("queries"),
+        ..Benchmark::default()
+    };
+    benchmark.run(|bench| {
+        bench.args(["--rows", &args.rows.to_string()]);
+        if args.write_page {
+            bench.arg("--page").arg(workspace().join("docs/queries.md"));
+        }
+        bench.args(&args.more);
+    })
 }

@@ -1,13 +1,17 @@
 //! `auditstream-demo`: what `cargo xtask demo` runs once the stack is up, and its parts one by one for development.
 
+mod decode;
 mod figures;
+mod fresh;
 mod freshness;
 mod history;
+mod ingest;
 mod orders;
 mod poison;
 mod producer;
 mod queries;
 mod questions;
+mod report;
 mod run;
 mod screen;
 mod setup;
@@ -45,10 +49,24 @@ enum Command {
     Bench(throughput::BenchArgs),
     /// The order service with no audit, with an INSERT into its own database, and with auditstream, in turns: what a request takes.
     Orders(orders::Args),
+    /// Measure the way from the topic to the table, beside ClickHouse's own Kafka engine and beside what bounds both (`cargo xtask bench ingest`).
+    Ingest(ingest::Args),
+    /// Measure how time and memory grow with rows, partitions, workers and field changes (`cargo xtask bench growth`).
+    Growth(ingest::GrowthArgs),
     /// Measure the producer library (`cargo xtask bench producer`).
     Producer(producer::Args),
+    /// Measure the producer library beside what people use instead (`cargo xtask bench producer-peers`).
+    ProducerPeers(producer::peers::Args),
     /// Measure analysts' questions (`cargo xtask bench queries`).
     Queries(queries::Args),
+    /// Measure freshness under load (`cargo xtask bench freshness`).
+    Freshness(fresh::Args),
+    /// The figures of decoding for the report (`cargo xtask bench decode --results`).
+    DecodeResults(decode::Args),
+    /// Write bench/RESULTS.md and its plots (`cargo xtask bench report`).
+    Report(report::Args),
+    /// Ask the same questions of the same events in PostgreSQL (`cargo xtask bench queries-postgres`).
+    QueriesPostgres(queries::postgres::Args),
 }
 
 /// What every part needs.
@@ -135,12 +153,31 @@ async fn work(command: Command) -> Result<ExitCode> {
         Command::Load(args) => Box::pin(throughput::only_load(&args, &screen)).await.map(|()| ExitCode::SUCCESS),
         Command::Orders(args) => Box::pin(orders::bench(&args, &screen)).await.map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => Box::pin(throughput::bench(&args, &screen)).await.map(|()| ExitCode::SUCCESS),
+        Command::Freshness(args) => Box::pin(fresh::bench(&args, &screen)).await.map(|()| ExitCode::SUCCESS),
+        Command::DecodeResults(args) => decode::run(&args, &screen).map(|()| ExitCode::SUCCESS),
+        Command::Report(args) => report::run(&args, &screen).map(|()| ExitCode::SUCCESS),
+        Command::Ingest(args) => {
+            let done = tokio::task::spawn_blocking(move || ingest::run(&args)).await;
+            done.context("a thread ended badly")?.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Growth(args) => {
+            let done = tokio::task::spawn_blocking(move || ingest::growth(&args)).await;
+            done.context("a thread ended badly")?.map(|()| ExitCode::SUCCESS)
+        }
         Command::Producer(args) => {
             let done = tokio::task::spawn_blocking(move || producer::run(&args)).await;
             done.context("a thread ended badly")?.map(|()| ExitCode::SUCCESS)
         }
+        Command::ProducerPeers(args) => {
+            let done = tokio::task::spawn_blocking(move || producer::peers::run(&args)).await;
+            done.context("a thread ended badly")?.map(|()| ExitCode::SUCCESS)
+        }
         Command::Queries(args) => {
             let done = tokio::task::spawn_blocking(move || queries::run(&args)).await;
+            done.context("a thread ended badly")?.map(|()| ExitCode::SUCCESS)
+        }
+        Command::QueriesPostgres(args) => {
+            let done = tokio::task::spawn_blocking(move || queries::postgres::run(&args)).await;
             done.context("a thread ended badly")?.map(|()| ExitCode::SUCCESS)
         }
     }

@@ -1,5 +1,7 @@
 //! What the trail costs a real service: the order service with no audit, with an INSERT into its own database, and with auditstream, side by side.
 
+mod results;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,6 +15,7 @@ use auditstream_bench::orders::compare::{self, Compared, Database, Options, Time
 use auditstream_bench::orders::service::Service;
 use auditstream_bench::orders::trail::{self, Found};
 use auditstream_bench::table::{Table, thousands};
+use auditstream_bench::versions;
 use auditstream_schemas::Timestamp;
 use auditstream_stack::{DatabaseServer, Role};
 use serde::Serialize;
@@ -52,6 +55,9 @@ pub(crate) struct Args {
     /// Write the figures here, as one JSON object.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the figures here for the report.
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
 }
 
 /// The figures. Times are medians over the rounds; each ratio is the median of the rounds' ratios to `none`.
@@ -286,8 +292,15 @@ pub(crate) async fn bench(args: &Args, screen: &Screen) -> Result<()> {
     show(screen, &loaded.compared, true);
     // Not before: a worker would take CPU time from the service, which it never does where it runs elsewhere.
     let workers = setup::two_workers(&demo, ["worker-1", "worker-2"]).await?;
+    let options = loaded.options.clone();
     let (figures, compared) = loaded.prove(&demo).await?;
     setup::drain(&demo, workers).await?;
+    if let Some(path) = &args.results {
+        let mut results = results::of(&options, &compared, &figures);
+        results.versions = versions::with_clickhouse(&demo.analyst).await?;
+        results.write(path)?;
+        screen.say(&format!("  written to {}", path.display()));
+    }
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&with_details(&figures, &compared)?)? + "\n";
         std::fs::write(path, text).with_context(|| format!("{} can't be written", path.display()))?;

@@ -7,20 +7,20 @@ use auditstream_schemas::{AuditEvent, Priority, Timestamp};
 const DIFFERENT: u64 = 65_536;
 
 /// Events by number, without end.
-pub(super) struct Events {
+pub(crate) struct Events {
     templates: Vec<AuditEvent>,
     generator: Generator,
 }
 
 impl Events {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let generator =
             Generator::new(Options { seed, events: DIFFERENT, until: Timestamp::now(), ..Options::default() });
         Self { templates: (0..DIFFERENT).map(|index| generator.event(index)).collect(), generator }
     }
 
     /// The event of that number; no other number gives its id.
-    pub(super) fn at(&self, number: u64) -> AuditEvent {
+    pub(crate) fn at(&self, number: u64) -> AuditEvent {
         let mut event = self.templates[(number % DIFFERENT) as usize].clone();
         let round = number / DIFFERENT;
         // The low bits of an id are random; the high ones hold its time and version.
@@ -32,7 +32,7 @@ impl Events {
     }
 
     /// Which of `lanes` the event of that number belongs to: events of one entity share one.
-    pub(super) fn lane(&self, number: u64, lanes: u64) -> u64 {
+    pub(crate) fn lane(&self, number: u64, lanes: u64) -> u64 {
         self.generator.lane(number % DIFFERENT, lanes)
     }
 }

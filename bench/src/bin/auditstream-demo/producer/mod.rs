@@ -8,9 +8,11 @@ mod clock;
 mod events;
 mod memory;
 mod path;
+pub(crate) mod peers;
 mod record;
 mod relay;
 mod report;
+mod results;
 mod spill;
 
 use std::path::PathBuf;
@@ -24,7 +26,7 @@ use tokio::runtime::Handle;
 
 use crate::screen::Screen;
 use crate::{Common, setup};
-use events::Events;
+pub(crate) use events::Events;
 pub(crate) use memory::resume_kafka;
 use report::{Figure, Report, Unit};
 
@@ -69,6 +71,9 @@ pub(crate) struct Args {
     /// Write the figures here, as one JSON object.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the figures here for the report.
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
 }
 
 /// What is measured.
@@ -218,6 +223,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     screen.say(&report.table().render(2));
     if let Some(path) = &args.json {
         report.write(path)?;
+        screen.say(&format!("  written to {}", path.display()));
+    }
+    if let Some(path) = &args.results {
+        results::of(&report, args).write(path)?;
         screen.say(&format!("  written to {}", path.display()));
     }
     Ok(())

@@ -68,7 +68,7 @@ fn once(bench: &Bench<'_>, producer: &Producer, events: u64) -> Result<Run> {
     let kafka = bench.target.state().kafka_pid.context("Kafka is not running")?;
     let kafka_cpu = || usage(kafka).map(|usage| usage.cpu).context("Kafka is gone");
     let (kafka_before, cpu_before, begun) = (kafka_cpu()?, clock::process_cpu()?, Instant::now());
-    let making = hand_in_all(bench, producer, events)?;
+    let making = hand_in_all(&bench.events, producer, events, bench.args.offered)?;
     wait_acknowledged(producer)?;
     let took = begun.elapsed();
     let per_million = |cpu: Duration| cpu.as_secs_f64() * 1e6 / events as f64;
@@ -80,9 +80,8 @@ fn once(bench: &Bench<'_>, producer: &Producer, events: u64) -> Result<Run> {
     })
 }
 
-/// Hands in all events, from [`THREADS`] threads; answers the CPU time that making them took.
-pub(super) fn hand_in_all(bench: &Bench<'_>, producer: &Producer, events: u64) -> Result<Duration> {
-    let (source, offered) = (&bench.events, bench.args.offered);
+/// Hands in `events` of `source`, from [`THREADS`] threads, no more than `offered` a second; answers the CPU time that making them took.
+pub(super) fn hand_in_all(source: &Events, producer: &Producer, events: u64, offered: Option<u32>) -> Result<Duration> {
     thread::scope(|scope| {
         let threads: Vec<_> =
             (0..THREADS).map(|lane| scope.spawn(move || hand_in(source, producer, lane, (events, offered)))).collect();

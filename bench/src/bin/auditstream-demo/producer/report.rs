@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use auditstream_bench::results::median;
 use auditstream_bench::table::{Table, thousands};
 use serde_json::{Map, Value, json};
 
@@ -55,40 +56,48 @@ impl Figure {
         Self { name, unit, wanted: Wanted::Anything, runs }
     }
 
-    /// The median of the runs; of an even number the mean of the two in the middle.
-    fn median(&self) -> f64 {
-        let mut runs = self.runs.clone();
-        runs.sort_unstable_by(f64::total_cmp);
-        match runs.len() {
-            0 => f64::NAN,
-            count if count % 2 == 1 => runs[count / 2],
-            count => f64::midpoint(runs[count / 2 - 1], runs[count / 2]),
+    /// What it is called.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its median, as text.
+    pub(super) fn median_text(&self) -> String {
+        self.unit.text(median(&self.runs))
+    }
+
+    /// The least and the most of the runs.
+    pub(super) fn range(&self) -> String {
+        let least = self.runs.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = self.runs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        format!("{} to {}", self.unit.text(least), self.unit.text(most))
+    }
+
+    /// What it should be; `None` when it has no target.
+    pub(super) fn target(&self) -> Option<String> {
+        match self.wanted {
+            Wanted::AtLeast(target) => Some(format!("at least {}", self.unit.text(target))),
+            Wanted::AtMost(target) => Some(format!("at most {}", self.unit.text(target))),
+            Wanted::Anything => None,
         }
     }
 
-    fn reached(&self) -> Option<bool> {
+    pub(super) fn reached(&self) -> Option<bool> {
         match self.wanted {
-            Wanted::AtLeast(target) => Some(self.median() >= target),
-            Wanted::AtMost(target) => Some(self.median() <= target),
+            Wanted::AtLeast(target) => Some(median(&self.runs) >= target),
+            Wanted::AtMost(target) => Some(median(&self.runs) <= target),
             Wanted::Anything => None,
         }
     }
 
     fn row(&self) -> Vec<String> {
-        let target = match self.wanted {
-            Wanted::AtLeast(target) => format!("at least {}", self.unit.text(target)),
-            Wanted::AtMost(target) => format!("at most {}", self.unit.text(target)),
-            Wanted::Anything => String::new(),
-        };
         let verdict = match self.reached() {
             Some(true) => "reached",
             Some(false) => "NOT REACHED",
             None => "",
         };
-        let least = self.runs.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = self.runs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let range = format!("{} to {}", self.unit.text(least), self.unit.text(most));
-        vec![self.name.to_owned(), self.unit.text(self.median()), target, verdict.to_owned(), range]
+        let target = self.target().unwrap_or_default();
+        vec![self.name.to_owned(), self.median_text(), target, verdict.to_owned(), self.range()]
     }
 
     fn json(&self) -> Value {
@@ -97,7 +106,7 @@ impl Figure {
             Wanted::AtMost(target) => (None, Some(target)),
             Wanted::Anything => (None, None),
         };
-        json!({ "value": self.median(), "at_least": at_least, "at_most": at_most, "reached": self.reached(), "runs": self.runs })
+        json!({ "value": median(&self.runs), "at_least": at_least, "at_most": at_most, "reached": self.reached(), "runs": self.runs })
     }
 }
 
@@ -115,6 +124,10 @@ impl Report {
 
     pub(super) fn add(&mut self, figure: Figure) {
         self.figures.push(figure);
+    }
+
+    pub(super) fn figures(&self) -> &[Figure] {
+        &self.figures
     }
 
     pub(super) fn table(&self) -> Table {

@@ -56,7 +56,7 @@ fn once(bench: &Bench<'_>) -> Result<Run> {
 
     let away = Producer::new(Config { bootstrap_servers: NOWHERE.to_owned(), ..config.clone() })?;
     let (cpu, begun) = (clock::process_cpu()?, Instant::now());
-    let making = hand_in_all(bench, &away, events)?;
+    let making = hand_in_all(&bench.events, &away, events, bench.args.offered)?;
     wait(&away, "to disk", |producer| producer.stats().spilled == events)?;
     let (took_in, in_cpu) = (begun.elapsed(), (clock::process_cpu()? - cpu).saturating_sub(making));
     drop(away);

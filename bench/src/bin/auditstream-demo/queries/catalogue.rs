@@ -38,30 +38,43 @@ pub(super) struct Names(Vec<(String, String)>);
 impl Names {
     /// Chooses a tenant of middle size, and of its events an entity with some history, a person, an id and so on.
     pub(super) fn choose(server: &Server) -> Result<Self> {
-        let one = |sql: &str| -> Result<Vec<String>> {
+        // The server's texts come without the tabs at their end, so a line may be short.
+        let some = |columns: usize, sql: &str| -> Result<Vec<String>> {
             let line = server.text(sql)?;
-            if line.is_empty() {
+            let found: Vec<_> = line.split('\t').map(str::to_owned).collect();
+            if found.len() != columns || found.iter().any(String::is_empty) {
                 bail!("no event is like those of the page: {sql}");
             }
-            Ok(line.split('\t').map(str::to_owned).collect())
+            Ok(found)
         };
-        let tenant = one(
+        let tenant = some(
+            1,
             "SELECT tenant_id FROM (SELECT tenant_id, count() AS events FROM events GROUP BY tenant_id ORDER BY events DESC) LIMIT 3, 1",
         )?;
         let tenant = &tenant[0];
-        let entity = one(&format!(
-            "SELECT entity_id FROM (SELECT entity_id, count() AS events FROM events WHERE tenant_id = '{tenant}' AND entity_type = 'order' GROUP BY entity_id) \
-             WHERE events BETWEEN 30 AND 60 ORDER BY entity_id LIMIT 1"
-        ))?;
-        let actors = one(&format!(
-            "SELECT groupArray(3)(actor_id)[1], groupArray(3)(actor_id)[3] FROM (SELECT actor_id, count() AS events FROM events \
-             WHERE tenant_id = '{tenant}' AND actor_kind = 'USER' GROUP BY actor_id ORDER BY events DESC LIMIT 100, 3)"
-        ))?;
-        let event = one(&format!(
-            "SELECT event_id, request_id, correlation_id, trace_id, ip, splitByChar(' ', JSONExtractString(details, 'note'))[1] FROM events \
-             WHERE tenant_id = '{tenant}' AND occurred_at >= '2026-05-06' AND occurred_at < '2026-05-07' AND correlation_id != '' AND trace_id != '' \
-             AND ip != '' AND position(details, 'note') > 0 ORDER BY event_id LIMIT 1"
-        ))?;
+        let entity = some(
+            1,
+            &format!(
+                "SELECT entity_id FROM (SELECT entity_id, count() AS events FROM events WHERE tenant_id = '{tenant}' AND entity_type = 'order' GROUP BY entity_id) \
+             ORDER BY if(events BETWEEN 30 AND 60, 0, abs(toInt64(events) - 45)), entity_id LIMIT 1"
+            ),
+        )?;
+        let actors = some(
+            2,
+            &format!(
+                "SELECT ids[least(101, length(ids) - 2)], ids[least(103, length(ids))] FROM (SELECT groupArray(actor_id) AS ids FROM (SELECT actor_id FROM events \
+             WHERE tenant_id = '{tenant}' AND actor_kind = 'USER' GROUP BY actor_id ORDER BY count() DESC, actor_id))"
+            ),
+        )?;
+        let event = some(
+            6,
+            &format!(
+                "SELECT argMin(event_id, occurred_at), argMin(request_id, occurred_at), argMinIf(correlation_id, occurred_at, correlation_id != ''), \
+             argMinIf(trace_id, occurred_at, trace_id != ''), argMinIf(ip, occurred_at, ip != ''), \
+             argMinIf(splitByChar(' ', JSONExtractString(details, 'note'))[1], occurred_at, position(details, 'note') > 0) FROM events \
+             WHERE tenant_id = '{tenant}' AND occurred_at >= '2026-05-06' AND occurred_at < '2026-05-11'"
+            ),
+        )?;
         let pairs = [
             ("'acme'", tenant.as_str()),
             ("'o-42'", &entity[0]),
@@ -75,7 +88,12 @@ impl Names {
             ("'198.51.100.66'", &event[4]),
             ("'refund'", &event[5]),
         ];
-        Ok(Self(pairs.into_iter().map(|(from, to)| (from.to_owned(), format!("'{to}'"))).collect()))
+        Ok(Self::of(&pairs))
+    }
+
+    /// A text of the page, in its quotes, and what stands for it.
+    pub(super) fn of(pairs: &[(&str, &str)]) -> Self {
+        Self(pairs.iter().map(|(from, to)| ((*from).to_owned(), format!("'{to}'"))).collect())
     }
 
     /// The page's SQL for the benchmark's events.

@@ -4,8 +4,11 @@
 //! partitions, and again with the newest hour unmerged and one row in a hundred of it a duplicate.
 
 mod catalogue;
+mod cold;
 mod insert;
+pub(crate) mod postgres;
 mod report;
+mod results;
 mod seed;
 mod server;
 
@@ -14,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use auditstream_bench::table::thousands;
+use auditstream_bench::versions;
 use auditstream_stack::Role;
 use tokio::runtime::Handle;
 
@@ -41,12 +45,18 @@ pub(crate) struct Args {
     /// How often each question is asked, once more to warm up.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     runs: u32,
+    /// How often each question is asked with nothing of the table in memory; 0: not at all.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=100))]
+    cold: u32,
     /// Write the figures here, as one JSON object.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write docs/queries.md with this run's times here.
     #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
+    /// Write the figures here for the report.
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
 }
 
 /// Runs it all, prints the tables, writes the files. Blocks.
@@ -80,8 +90,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let names = Names::choose(&analyst)?;
 
     screen.say("  questions on settled partitions");
-    let settled = ask_all(&analyst, &questions, &names, args.runs, &screen)?;
+    let mut settled = ask_all(&analyst, &questions, &names, args.runs, &screen)?;
     let scan_settled = scan(&admin, &analyst, args.runs)?;
+    if args.cold > 0 {
+        screen.say("  the same with nothing of the table in memory");
+        let caches = cold::Caches::find(&admin, &target)?;
+        for (question, measured) in questions.iter().zip(&mut settled) {
+            let cold = caches.ask(&analyst, &names.apply(&question.sql), args.cold)?;
+            screen.say(&format!("    {:>2}. {} {:.1} ms", question.number, question.title, cold.ms));
+            measured.cold = Some(cold);
+        }
+    }
     screen.say(&format!("  the newest hour: {} events, not merged", thousands(args.newest)));
     admin.text("SYSTEM STOP MERGES events")?;
     let copies = plan.insert_newest_hour(&admin, args.newest)?;
@@ -117,6 +136,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         report.write(path)?;
         screen.say(&format!("  written to {}", path.display()));
     }
+    if let Some(path) = &args.results {
+        let mut results = results::of(&report);
+        results.versions = versions::with_kafka();
+        results.versions.insert("ClickHouse".to_owned(), admin.text("SELECT version()")?);
+        results.write(path)?;
+        screen.say(&format!("  written to {}", path.display()));
+    }
     if let Some(path) = &args.page {
         std::fs::write(path, catalogue::page_with(&report.page_table())?)?;
         screen.say(&format!("  written to {}", path.display()));
@@ -147,20 +173,40 @@ fn measure(server: &Server, sql: &str, runs: u32) -> Result<Measured> {
     while took.len() < runs as usize && (took.len() < 3 || begun.elapsed() < MOST_FOR_ONE) {
         took.push(server.ask(sql, "")?.took.as_secs_f64() * 1e3);
     }
-    took.sort_unstable_by(f64::total_cmp);
-    let at = |share: f64| took[((took.len() as f64 * share).ceil() as usize).clamp(1, took.len()) - 1];
     Ok(Measured {
-        p50_ms: at(0.5),
-        p95_ms: at(0.95),
+        p50_ms: percentile(&took, 0.5),
+        p95_ms: percentile(&took, 0.95),
         runs: took.len(),
         read_rows: first.read_rows,
         read_bytes: first.read_bytes,
         answer_rows: first.text.lines().count(),
+        cold: None,
     })
+}
+
+/// The value below or at which that share of `values` lies; not a number when there are none.
+fn percentile(values: &[f64], share: f64) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_unstable_by(f64::total_cmp);
+    let place = (values.len() as f64 * share).ceil() as usize;
+    values.get(place.clamp(1, values.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
 }
 
 /// A question that reads every event: as an analyst, and plainly, which counts duplicates too.
 fn scan(admin: &Server, analyst: &Server, runs: u32) -> Result<Scan> {
     let sql = "SELECT action, count() AS events, countIf(outcome != 'SUCCESS') AS unsuccessful FROM events GROUP BY action ORDER BY events DESC";
     Ok(Scan { plain: measure(admin, sql, runs)?, once: measure(analyst, sql, runs)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let values: Vec<f64> = (1..=20).rev().map(f64::from).collect();
+        assert_eq!([0.0, 0.5, 0.95, 1.0].map(|share| percentile(&values, share)), [1.0, 10.0, 19.0, 20.0]);
+        assert_eq!(percentile(&[7.0], 0.95), 7.0);
+        assert!(percentile(&[], 0.5).is_nan());
+    }
 }

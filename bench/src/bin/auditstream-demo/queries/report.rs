@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::catalogue::Question;
+use super::cold::Cold;
 use super::insert::Inserts;
 use super::server::Server;
 
@@ -21,6 +22,8 @@ pub(super) struct Measured {
     pub(super) read_rows: u64,
     pub(super) read_bytes: u64,
     pub(super) answer_rows: usize,
+    /// With nothing of the table in memory, where that was measured.
+    pub(super) cold: Option<Cold>,
 }
 
 /// A question that reads every event.
@@ -33,7 +36,7 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    fn ratio(&self) -> f64 {
+    pub(super) fn ratio(&self) -> f64 {
         self.once.p50_ms / self.plain.p50_ms
     }
 }
@@ -42,37 +45,42 @@ impl Scan {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Sizes {
     /// Of an event, with everything.
-    per_event: f64,
+    pub(super) per_event: f64,
     /// Of an event's indexes.
-    indexes_per_event: f64,
+    pub(super) indexes_per_event: f64,
     parts: u64,
     /// Bytes an event, by column, most first.
-    columns: Vec<(String, f64)>,
+    pub(super) columns: Vec<(String, f64)>,
 }
 
 impl Sizes {
     pub(super) fn read(server: &Server) -> Result<Self> {
         let of_parts = "FROM system.parts WHERE active AND database = currentDatabase() AND table = 'events'";
         let number = |what: &str| server.number(&format!("SELECT {what} {of_parts}"));
-        let columns = server.text(
-            "SELECT column, sum(column_data_compressed_bytes) / sum(rows) AS bytes FROM system.parts_columns \
-             WHERE active AND database = currentDatabase() AND table = 'events' GROUP BY column ORDER BY bytes DESC, column",
-        )?;
-        let columns = columns.lines().filter_map(|line| {
-            let (column, bytes) = line.split_once('\t')?;
-            Some((column.to_owned(), bytes.parse().ok()?))
-        });
         Ok(Self {
             per_event: number("sum(bytes_on_disk) / sum(rows)")?,
             indexes_per_event: number("sum(secondary_indices_compressed_bytes) / sum(rows)")?,
             parts: number("count()")? as u64,
-            columns: columns.collect(),
+            columns: columns(server, "events")?,
         })
     }
 }
 
+/// Bytes an event, by column, most first. Parts that keep all columns in one file do not tell: they count as 0.
+pub(super) fn columns(server: &Server, table: &str) -> Result<Vec<(String, f64)>> {
+    let columns = server.text(&format!(
+        "SELECT column, sum(column_data_compressed_bytes) / sum(rows) AS bytes FROM system.parts_columns \
+         WHERE active AND database = currentDatabase() AND table = '{table}' GROUP BY column ORDER BY bytes DESC, column"
+    ))?;
+    let columns = columns.lines().filter_map(|line| {
+        let (column, bytes) = line.split_once('\t')?;
+        Some((column.to_owned(), bytes.parse().ok()?))
+    });
+    Ok(columns.collect())
+}
+
 /// What a question may take, p95 in milliseconds: settled, and with the newest hour unmerged.
-fn wanted(title: &str) -> Option<(f64, f64)> {
+pub(super) fn wanted(title: &str) -> Option<(f64, f64)> {
     Some(match title {
         "What happened to one entity?" => (15.0, 30.0),
         "One event by its id" => (30.0, 30.0),
@@ -101,7 +109,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    fn rows_of_questions(&self) -> impl Iterator<Item = (&Question, &Measured, &Measured)> {
+    pub(super) fn rows_of_questions(&self) -> impl Iterator<Item = (&Question, &Measured, &Measured)> {
         self.questions
             .iter()
             .zip(self.settled.iter().zip(&self.unmerged))
@@ -109,7 +117,7 @@ impl Report {
     }
 
     /// Figures that have a target: name, value, target.
-    fn figures(&self) -> Vec<(String, f64, f64)> {
+    pub(super) fn figures(&self) -> Vec<(String, f64, f64)> {
         let mut figures = Vec::new();
         for (question, settled, unmerged) in self.rows_of_questions() {
             if let Some((most_settled, most_unmerged)) = wanted(&question.title) {
@@ -138,7 +146,9 @@ impl Report {
 
     pub(super) fn text(&self) -> String {
         let questions = Table {
-            names: ["", "question", "p50 ms", "p95 ms", "unmerged p50", "p95", "rows read"].map(str::to_owned).to_vec(),
+            names: ["", "question", "p50 ms", "p95 ms", "cold", "unmerged p50", "p95", "rows read"]
+                .map(str::to_owned)
+                .to_vec(),
             rows: self
                 .rows_of_questions()
                 .map(|(question, settled, unmerged)| {
@@ -146,6 +156,7 @@ impl Report {
                         [settled.p50_ms, settled.p95_ms, unmerged.p50_ms, unmerged.p95_ms].map(|ms| format!("{ms:.1}"));
                     let mut row = vec![question.number.to_string(), question.title.clone()];
                     row.extend(times);
+                    row.insert(4, Cold::text(settled.cold.as_ref()));
                     row.push(thousands(settled.read_rows));
                     row
                 })
@@ -186,8 +197,8 @@ impl Report {
     pub(super) fn page_table(&self) -> String {
         let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         let mut text = format!(
-            "{} events over a hundred days on {cores} cores, {} runs each, warm; milliseconds. Unmerged: with a newest hour of {} events in 40 parts, {} of them duplicates.\n\n\
-             | question | p50 | p95 | unmerged p50 | p95 | rows read | MB read |\n|---|---|---|---|---|---|---|\n",
+            "{} events over a hundred days on {cores} cores, {} runs each, warm; milliseconds. Cold: the middle of a few, the server's caches dropped and its files out of the page cache before each. Unmerged: with a newest hour of {} events in 40 parts, {} of them duplicates.\n\n\
+             | question | p50 | p95 | cold | unmerged p50 | p95 | rows read | MB read |\n|---|---|---|---|---|---|---|---|\n",
             thousands(self.rows),
             self.runs,
             thousands(self.newest),
@@ -196,11 +207,12 @@ impl Report {
         for (question, settled, unmerged) in self.rows_of_questions() {
             let _ = writeln!(
                 text,
-                "| {}. {} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {:.1} |",
+                "| {}. {} | {:.1} | {:.1} | {} | {:.1} | {:.1} | {} | {:.1} |",
                 question.number,
                 question.title,
                 settled.p50_ms,
                 settled.p95_ms,
+                Cold::text(settled.cold.as_ref()),
                 unmerged.p50_ms,
                 unmerged.p95_ms,
                 thousands(settled.read_rows),

@@ -1,6 +1,6 @@
 //! ClickHouse over HTTP/1.0, a connection a request, with what it says of the work: rows and bytes read.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -48,19 +48,43 @@ impl Server {
         Ok(Self { address, database: target.database().to_owned(), user: user.into(), password: password.into(), pid })
     }
 
-    /// Runs `sql` with `settings` in the URL (`name=value`, joined by `&`).
-    pub(super) fn ask(&self, sql: &str, settings: &str) -> Result<Answer> {
+    /// Sends `sql` with `settings` in the URL (`name=value`, joined by `&`).
+    fn send(&self, sql: &str, settings: &str) -> Result<TcpStream> {
         let Self { address, database, user, password, .. } = self;
-        let begun = Instant::now();
         let mut stream = TcpStream::connect(address).context("ClickHouse can't be reached")?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let head = format!(
-            "POST /?database={database}&wait_end_of_query=1&{settings} HTTP/1.0\r\nHost: {address}\r\nX-ClickHouse-User: {user}\r\n\
+            "POST /?database={database}&{settings} HTTP/1.0\r\nHost: {address}\r\nX-ClickHouse-User: {user}\r\n\
              X-ClickHouse-Key: {password}\r\nX-ClickHouse-Format: TabSeparated\r\nContent-Length: {}\r\n\r\n",
             sql.len()
         );
         stream.write_all(&[head.as_bytes(), sql.as_bytes()].concat())?;
+        Ok(stream)
+    }
+
+    /// What `sql` answers, as it comes. An error on the way stands at the end of it, so who reads it counts.
+    pub(super) fn stream(&self, sql: &str) -> Result<impl Read> {
+        let mut answer = BufReader::with_capacity(1 << 20, self.send(sql, "")?);
+        let mut line = String::new();
+        answer.read_line(&mut line)?;
+        let is_well = line.split(' ').nth(1) == Some("200");
+        while !line.trim_end().is_empty() {
+            line.clear();
+            answer.read_line(&mut line)?;
+        }
+        if !is_well {
+            let mut text = String::new();
+            answer.read_to_string(&mut text)?;
+            bail!("ClickHouse refused: {}\n{sql}", text.trim_end());
+        }
+        Ok(answer)
+    }
+
+    /// Runs `sql` with `settings` in the URL (`name=value`, joined by `&`).
+    pub(super) fn ask(&self, sql: &str, settings: &str) -> Result<Answer> {
+        let begun = Instant::now();
+        let mut stream = self.send(sql, &format!("wait_end_of_query=1&{settings}"))?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).context("ClickHouse did not answer")?;
         let took = begun.elapsed();
@@ -85,6 +109,11 @@ impl Server {
     pub(super) fn number(&self, sql: &str) -> Result<f64> {
         let text = self.text(sql)?;
         text.parse().with_context(|| format!("ClickHouse answered `{text}`, no number, to: {sql}"))
+    }
+
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// CPU time of the whole server so far, merges included.

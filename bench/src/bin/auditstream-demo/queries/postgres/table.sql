@@ -1,0 +1,33 @@
+-- The audit table that people make in PostgreSQL: a typed column for what is asked for, jsonb for what differs from event to event, NULL for what is absent.
+-- What ClickHouse has besides is not here: the content's hash, the producer's numbers, the record's place in Kafka and the version.
+CREATE TABLE audit_events (
+    event_id uuid NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    received_at timestamptz NOT NULL,
+    tenant_id text NOT NULL,
+    service text NOT NULL,
+    environment text NOT NULL,
+    action text NOT NULL,
+    operation text NOT NULL,
+    entity_type text NOT NULL,
+    entity_id text NOT NULL,
+    entity_name text,
+    actor_kind text NOT NULL,
+    actor_id text,
+    actor_name text,
+    actor_email text,
+    actor_session_id text,
+    on_behalf_of text,
+    outcome text NOT NULL,
+    error_message text,
+    changes jsonb,
+    ip inet,
+    user_agent text,
+    request_id text,
+    correlation_id text,
+    trace_id text,
+    http_method text,
+    http_path text,
+    priority text NOT NULL,
+    details jsonb
+)
