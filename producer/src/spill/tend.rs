@@ -178,6 +178,8 @@ impl Sender {
             Ok(()) => {
                 spill.gathered_bytes -= size;
                 spill.disk.worked();
+                // Before the events are decided: whoever sees the queue empty must see them here.
+                self.shared.counters.spill(spill.held());
                 for in_flight in held.into_iter().flatten() {
                     in_flight.decide(Outcome::Spilled, &self.shared);
                 }
