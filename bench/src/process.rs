@@ -1,5 +1,6 @@
 //! What a process has used, from /proc (proc(5)).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -21,11 +22,36 @@ pub struct Usage {
 pub fn usage(pid: u32) -> io::Result<Usage> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let per_second =
-        sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u32::try_from(ticks).ok()).unwrap_or(100);
+    let per_second = ticks_per_second();
     let ticks = cpu_ticks(&stat).ok_or_else(|| io::Error::other("/proc/PID/stat has another form"))?;
     let peak_rss = peak_rss(&status).ok_or_else(|| io::Error::other("/proc/PID/status has no VmHWM"))?;
     Ok(Usage { cpu: Duration::from_secs_f64(ticks as f64 / f64::from(per_second)), peak_rss })
+}
+
+/// CPU time of a living process by the names of its threads, those of one name together; threads that have ended are not among them.
+///
+/// # Errors
+/// There is no such process, or /proc can't be read.
+pub fn threads(pid: u32) -> io::Result<BTreeMap<String, Duration>> {
+    let per_second = ticks_per_second();
+    let mut all = BTreeMap::new();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        // One that ends meanwhile is one that has ended.
+        let Ok(stat) = std::fs::read_to_string(task?.path().join("stat")) else { continue };
+        if let (Some(name), Some(ticks)) = (thread_name(&stat), cpu_ticks(&stat)) {
+            *all.entry(name.to_owned()).or_default() += Duration::from_secs_f64(ticks as f64 / f64::from(per_second));
+        }
+    }
+    Ok(all)
+}
+
+/// Field 2 of a stat file, without its parentheses.
+fn thread_name(stat: &str) -> Option<&str> {
+    stat.get(stat.find('(')? + 1..stat.rfind(')')?)
+}
+
+fn ticks_per_second() -> u32 {
+    sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u32::try_from(ticks).ok()).unwrap_or(100)
 }
 
 /// What of a living process is in memory now, in bytes (`VmRSS`).
@@ -64,6 +90,7 @@ mod tests {
     fn a_name_with_parentheses_does_not_confuse() {
         let stat = "42 (a) b) (c) S 1 42 42 0 -1 4194560 100 0 0 0 17 5 0 0 20 0 4 0 100 1000 10";
         assert_eq!(cpu_ticks(stat), Some(22));
+        assert_eq!(thread_name(stat), Some("a) b) (c"));
         assert_eq!(cpu_ticks("42"), None);
     }
 
@@ -72,6 +99,9 @@ mod tests {
         let usage = usage(std::process::id()).unwrap();
         assert!(usage.peak_rss > 100_000, "{usage:?}");
         assert!((100_000..=usage.peak_rss.max(1 << 20) * 2).contains(&resident(std::process::id()).unwrap()));
+        let threads = threads(std::process::id()).unwrap();
+        assert!(threads.values().sum::<Duration>() <= super::usage(std::process::id()).unwrap().cpu, "{threads:?}");
+        assert!(threads.keys().any(|name| name.starts_with("process::tests")), "{threads:?}");
         assert_eq!(peak_rss("Name:\tx\nVmHWM:\t   2048 kB\n"), Some(2_097_152));
     }
 }

@@ -1,5 +1,6 @@
 //! `auditstream consume` and `relay` as child processes: started, asked whether they are ready, measured, drained.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,7 +14,7 @@ use auditstream_stack::Role;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::process::{Usage, usage};
+use crate::process::{Usage, threads, usage};
 use crate::target::Target;
 
 /// How long a worker may take to drain before it is killed.
@@ -111,6 +112,14 @@ impl Worker {
     /// It has ended.
     pub fn usage(&self) -> Result<Usage> {
         usage(self.child.id()).with_context(|| format!("{} is gone", self.id))
+    }
+
+    /// The CPU time of its threads so far, by their names.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn threads(&self) -> Result<BTreeMap<String, Duration>> {
+        threads(self.child.id()).with_context(|| format!("{} is gone", self.id))
     }
 
     /// Whether it is a member of the group. A request of less than a millisecond.

@@ -14,8 +14,9 @@ use anyhow::{Context as _, Result, ensure};
 use crate::results::Results;
 
 /// In this order; others behind them, by name.
-const ORDER: [&str; 10] = [
+const ORDER: [&str; 11] = [
     "ingest",
+    "profile",
     "growth",
     "producer",
     "producer-peers",

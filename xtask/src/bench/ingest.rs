@@ -1,4 +1,5 @@
-//! `cargo xtask bench ingest` and `growth`: a stack of its own with a schema registry, and `auditstream-demo ingest` or `growth` (`bench/`) on it.
+//! `cargo xtask bench ingest`, `growth` and `profile`: a stack of its own with a schema registry, and the part of `auditstream-demo` (`bench/`) of that
+//! name on it.
 
 use std::fs;
 
@@ -56,6 +57,16 @@ pub(crate) struct GrowthArgs {
     more: Vec<String>,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProfileArgs {
+    /// Write the results to bench/results/profile.json, for the report.
+    #[arg(long)]
+    results: bool,
+    /// Handed on to `auditstream-demo profile`, such as `--rounds 5`; see its --help.
+    #[arg(last = true)]
+    more: Vec<String>,
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut more = vec!["--rows-up-to".to_owned(), args.rows_up_to.to_string()];
     if args.quick {
@@ -70,6 +81,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 pub(crate) fn growth(args: &GrowthArgs) -> Result<()> {
     measure("growth", args.results, &args.more)
+}
+
+pub(crate) fn profile(args: &ProfileArgs) -> Result<()> {
+    measure("profile", args.results, &args.more)
 }
 
 fn measure(name: &str, with_results: bool, more: &[String]) -> Result<()> {

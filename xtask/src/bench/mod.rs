@@ -27,6 +27,8 @@ pub(crate) enum Bench {
     Ingest(ingest::Args),
     /// How time and memory grow with rows, partitions, workers and field changes.
     Growth(ingest::GrowthArgs),
+    /// Where the time goes between the topic and the table, and what other settings of the table give.
+    Profile(ingest::ProfileArgs),
     /// What `record` costs its caller, and what the producer carries to Kafka.
     Producer(producer::Args),
     /// The producer beside bare channels, rdkafka with JSON, an INSERT into PostgreSQL, kcat and Kafka's performance tool.
@@ -52,6 +54,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Freshness(args) => freshness::run(args),
         Bench::Ingest(args) => ingest::run(args),
         Bench::Growth(args) => ingest::growth(args),
+        Bench::Profile(args) => ingest::profile(args),
         Bench::Producer(args) => producer::run(args),
         Bench::ProducerPeers(args) => producer_peers::run(args),
         Bench::Queries(args) => queries::run(args),

@@ -53,6 +53,8 @@ enum Command {
     Ingest(ingest::Args),
     /// Measure how time and memory grow with rows, partitions, workers and field changes (`cargo xtask bench growth`).
     Growth(ingest::GrowthArgs),
+    /// Measure where the time goes between the topic and the table, and what other settings of the table give (`cargo xtask bench profile`).
+    Profile(ingest::ProfileArgs),
     /// Measure the producer library (`cargo xtask bench producer`).
     Producer(producer::Args),
     /// Measure the producer library beside what people use instead (`cargo xtask bench producer-peers`).
@@ -162,6 +164,10 @@ async fn work(command: Command) -> Result<ExitCode> {
         }
         Command::Growth(args) => {
             let done = tokio::task::spawn_blocking(move || ingest::growth(&args)).await;
+            done.context("a thread ended badly")?.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Profile(args) => {
+            let done = tokio::task::spawn_blocking(move || ingest::profile(&args)).await;
             done.context("a thread ended badly")?.map(|()| ExitCode::SUCCESS)
         }
         Command::Producer(args) => {

@@ -18,7 +18,7 @@ use super::topic::Topic;
 /// A plain copy of the rows, from which blocks are cut.
 const COPY: &str = "bench_copy";
 /// As the worker's inserts (`store/src/ingest.rs`): one block, no work on duplicates.
-const INSERT: &str = "async_insert=0&insert_deduplicate=1&optimize_on_insert=0&max_partitions_per_insert_block=0&max_insert_block_size=10000000\
+pub(super) const INSERT: &str = "async_insert=0&insert_deduplicate=1&optimize_on_insert=0&max_partitions_per_insert_block=0&max_insert_block_size=10000000\
     &min_insert_block_size_rows=10000000&min_insert_block_size_bytes=10000000000&input_format_parallel_parsing=0&max_insert_threads=1";
 /// One block a request, made by one thread.
 const SELECT: &str = "max_threads=1&max_block_size=10000000&preferred_block_size_bytes=0&preferred_max_column_in_block_size_bytes=0\
@@ -89,8 +89,8 @@ pub(super) fn fetch(bench: &Bench<'_>, topic: &Topic) -> Result<Ceiling> {
 
 /// Blocks of rows, ready to be inserted.
 pub(super) struct Blocks {
-    blocks: Vec<Vec<u8>>,
-    events: u64,
+    pub(super) blocks: Vec<Vec<u8>>,
+    pub(super) events: u64,
     /// Rows of a block in the mean.
     pub(super) rows: u64,
 }
@@ -119,7 +119,7 @@ pub(super) fn blocks(bench: &Bench<'_>, topic: &Topic, rows: u64) -> Result<Bloc
 pub(super) fn insert(bench: &Bench<'_>, ready: &Blocks, streams: usize) -> Result<Ceiling> {
     empty(bench)?;
     let server = &bench.server;
-    let statement = sql::insert(server.database());
+    let statement = sql::insert(server.database(), "events");
     let next = AtomicUsize::new(0);
     let before = bench.server.cpu()?;
     let begun = Instant::now();

@@ -3,6 +3,7 @@
 //! The clock runs from the moment the first member is in the group (a worker's `/readyz`, an assignment in `system.kafka_consumers`)
 //! until a query counts all rows. CPU time counts from the start.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ const REST_MOST: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Drained {
     pub(super) events: u64,
+    /// CPU time of the workers' threads, by their names.
+    pub(super) threads: BTreeMap<String, Duration>,
     /// From the first sign of life to the last row.
     pub(super) wall: Duration,
     /// CPU time of the workers; none for the engine, which is part of ClickHouse.
@@ -114,6 +117,18 @@ impl Sink {
         }
     }
 
+    /// CPU time of the workers' threads, by their names.
+    fn threads(&self) -> Result<BTreeMap<String, Duration>> {
+        let Self::Workers(workers) = self else { return Ok(BTreeMap::new()) };
+        let mut all = BTreeMap::new();
+        for worker in workers {
+            for (name, cpu) in worker.threads()? {
+                *all.entry(name).or_default() += cpu;
+            }
+        }
+        Ok(all)
+    }
+
     /// What it says of its troubles.
     fn troubles(&self, bench: &Bench<'_>) -> String {
         match self {
@@ -161,6 +176,7 @@ pub(super) fn drain_and(
         clickhouse: bench.server.cpu()?.saturating_sub(clickhouse),
         kafka: bench.kafka_cpu()?.saturating_sub(kafka),
         peak_rss: used.peak_rss,
+        threads: sink.threads()?,
         ..Drained::default()
     };
     if to_rest {
@@ -235,7 +251,7 @@ pub(super) fn insert_rows(bench: &Bench<'_>) -> Result<u64> {
 }
 
 /// Waits until no merge has run for two seconds.
-fn wait_for_rest(bench: &Bench<'_>) -> Result<()> {
+pub(super) fn wait_for_rest(bench: &Bench<'_>) -> Result<()> {
     let sql = format!("SELECT count() FROM system.merges WHERE database = '{}'", bench.server.database());
     let begun = Instant::now();
     let mut quiet = Instant::now();

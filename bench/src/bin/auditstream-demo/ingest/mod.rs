@@ -1,4 +1,4 @@
-//! `auditstream-demo ingest` and `growth`: the way from the topic to the table, on a stack that is up with a schema registry.
+//! `auditstream-demo ingest`, `growth` and `profile`: the way from the topic to the table, on a stack that is up with a schema registry.
 //!
 //! All sides drain the same topic, each with a consumer group of its own, into the same empty table, in turns. What arrived is compared by hashes over
 //! every column. `scenario.rs` says what is measured, `drain.rs` how, `report.rs` what the results say.
@@ -8,6 +8,7 @@ mod drain;
 mod engine;
 mod growth;
 mod measure;
+mod profile;
 mod report;
 mod scenario;
 mod server;
@@ -33,6 +34,7 @@ use server::Server;
 use sql::EngineSettings;
 
 pub(crate) use growth::{Args as GrowthArgs, run as growth};
+pub(crate) use profile::{Args as ProfileArgs, run as profile};
 
 /// Measures how fast and how dearly events come from the topic into the table: workers, ClickHouse's Kafka engine, and what bounds them.
 #[derive(Debug, Clone, clap::Args)]

@@ -146,8 +146,8 @@ pub(super) fn copy(database: &str, table: &str) -> String {
 }
 
 /// Inserts a block of rows in FORMAT Native, as [`block`] gives them.
-pub(super) fn insert(database: &str) -> String {
-    format!("INSERT INTO {database}.events ({}) FORMAT Native", names())
+pub(super) fn insert(database: &str, table: &str) -> String {
+    format!("INSERT INTO {database}.{table} ({}) FORMAT Native", names())
 }
 
 /// The rows of offsets from `first` to below `end` of every partition.
