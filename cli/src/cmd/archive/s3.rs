@@ -4,6 +4,7 @@
 //! request's headers, with the session token among them.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,13 +34,19 @@ use crate::config::S3;
 const RETRIES: usize = 10;
 
 /// One bucket.
-#[derive(Debug)]
 pub(super) struct Bucket {
     pub(super) name: String,
     /// Tries again what failed for no fault of ours.
     pub(super) objects: Arc<dyn ObjectStore>,
     /// Does not: who has mistyped an address should not wait to hear it.
     pub(super) once: Arc<dyn ObjectStore>,
+}
+
+impl fmt::Debug for Bucket {
+    /// The clients hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bucket").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Bucket {
@@ -74,7 +81,7 @@ impl Bucket {
 
 /// What went wrong, from any error under which the storage's is.
 pub(super) fn told(error: &(dyn StdError + 'static)) -> anyhow::Error {
-    let chain: Vec<_> = std::iter::successors(Some(error), |error| error.source()).collect();
+    let chain: Vec<_> = std::iter::successors(Some(error), |&error| error.source()).collect();
     if let Some(at) = chain.iter().position(|error| error.is::<HttpError>()) {
         // Its own words are those of its source.
         let causes: Vec<_> = chain.iter().skip(at + 1).map(ToString::to_string).collect();
