@@ -11,8 +11,15 @@ const RULES: &str = include_str!("../../helm/auditstream/files/rules.yaml");
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 
 /// Keys that hold a secret: a ConfigMap must not have them.
-const SECRET: [&str; 5] =
-    ["kafka.sasl_password", "kafka.ssl_key_password", "clickhouse.password", "schema.registry_password", "outbox.url"];
+const SECRET: [&str; 7] = [
+    "kafka.sasl_password",
+    "kafka.ssl_key_password",
+    "clickhouse.password",
+    "schema.registry_password",
+    "outbox.url",
+    "archive.s3_secret_access_key",
+    "archive.s3_session_token",
+];
 
 /// `section.key` of each key in the example, which a test of the program holds to be all there are.
 fn keys() -> BTreeSet<String> {
@@ -22,7 +29,7 @@ fn keys() -> BTreeSet<String> {
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
             section = name;
         } else if let Some((name, _)) = line.trim_start_matches("# ").split_once(" = ")
-            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         {
             keys.insert(format!("{section}.{name}"));
         }

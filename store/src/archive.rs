@@ -221,16 +221,16 @@ impl Store {
         Ok(Staging { table })
     }
 
-    /// Puts a Parquet file's rows, and no others, into the staging table.
+    /// Puts the rows of a Parquet file, whose pieces `next` gives until it answers `None`, and no others into the staging table.
     ///
     /// # Errors
-    /// When ClickHouse refuses the file or does not answer within the insert timeout.
-    pub async fn stage(
+    /// `next`'s own; and when ClickHouse refuses the file or does not answer within the insert timeout.
+    pub async fn stage<E: From<CallError>>(
         &self,
         staging: &Staging,
         columns: &[ArchivedColumn],
-        file: impl IntoIterator<Item = Bytes>,
-    ) -> Result<(), CallError> {
+        mut next: impl AsyncFnMut() -> Result<Option<Bytes>, E>,
+    ) -> Result<(), E> {
         self.execute(&format!("TRUNCATE TABLE {}", staging.table)).await?;
         let limit = self.inner.insert_timeout;
         let sql = format!("INSERT INTO {} ({}) FORMAT Parquet", staging.table, names(columns));
@@ -238,13 +238,10 @@ impl Store {
         for (name, value) in [("async_insert", "0"), ("wait_end_of_query", "1")] {
             insert = insert.with_setting(name, value);
         }
-        let sent = async {
-            for chunk in file {
-                insert.send(chunk).await?;
-            }
-            insert.end().await
-        };
-        sent.await.map_err(|error| self.call_error(&error, limit))
+        while let Some(chunk) = next().await? {
+            insert.send(chunk).await.map_err(|error| self.call_error(&error, limit))?;
+        }
+        Ok(insert.end().await.map_err(|error| self.call_error(&error, limit))?)
     }
 
     /// What the staging table holds.

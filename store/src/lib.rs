@@ -75,4 +75,4 @@ pub use roles::{ROLES, Role, RolesOutcome, local_users_xml, roles_sql, service};
 pub use rows::{DeadLetterRow, LedgerRow};
 pub use shape::ShapeError;
 pub use target::Target;
-pub use tls::Tls;
+pub use tls::{Tls, connector};

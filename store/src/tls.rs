@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_rustls::HttpsConnectorBuilder;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -48,16 +48,40 @@ pub(crate) fn client(tls: &Tls) -> Result<clickhouse::Client, String> {
     Ok(clickhouse::Client::with_http_client(client))
 }
 
+/// A connector for other servers than ClickHouse, with the same authorities: TLS for `https://` URLs, and `http://` ones only when `plain_http`, which
+/// needs no authorities.
+///
+/// # Errors
+/// The first file that can't be used, opening with its field's name; or `ca_location: ` when none is set and the system has no authorities.
+pub fn connector(
+    tls: &Tls,
+    plain_http: bool,
+    connect_timeout: Duration,
+) -> Result<HttpsConnector<HttpConnector>, String> {
+    let mut tcp = HttpConnector::new();
+    tcp.set_keepalive(Some(TCP_KEEPALIVE));
+    tcp.set_connect_timeout(Some(connect_timeout));
+    tcp.enforce_http(false);
+    let roots = if plain_http { RootCertStore::empty() } else { roots(tls.ca_location.as_deref())? };
+    let builder = HttpsConnectorBuilder::new().with_tls_config(with_roots(tls, roots)?);
+    let builder = if plain_http { builder.https_or_http() } else { builder.https_only() };
+    Ok(builder.enable_http1().wrap_connector(tcp))
+}
+
 /// What rustls needs. Reads the files.
 ///
 /// # Errors
 /// The first file that can't be used, opening with its field's name.
 pub(crate) fn client_config(tls: &Tls) -> Result<ClientConfig, String> {
+    with_roots(tls, roots(tls.ca_location.as_deref())?)
+}
+
+fn with_roots(tls: &Tls, roots: RootCertStore) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("url: no TLS: {error}"))?
-        .with_root_certificates(roots(tls.ca_location.as_deref())?);
+        .with_root_certificates(roots);
     match (&tls.certificate_location, &tls.key_location) {
         (None, None) => Ok(builder.with_no_client_auth()),
         (Some(chain), Some(key_file)) => {

@@ -1,5 +1,5 @@
-//! Other people's clients, which share no code with ours: tests exchange events with them. Made once, in the cache; afterwards nothing touches the
-//! network.
+//! Other people's programs, which share no code with ours: clients that tests exchange events with, and the storage that archives go to. Made once, in the
+//! cache; afterwards nothing touches the network.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use auditstream_stack::Progress;
 
-use crate::child::{command, succeed};
+use crate::child::{cargo, command, succeed};
 
 /// An Avro implementation that reads our golden files.
 const FASTAVRO: &str = "fastavro==1.13.1";
@@ -37,6 +37,11 @@ const CONFLUENT: &[&str] = &[
 const CLICKHOUSE_CONNECT: &[&str] =
     &["clickhouse-connect==1.12.0", "urllib3==2.8.0", "lz4==4.4.5", "backports.zstd==1.8.0"];
 
+/// An S3-compatible server that checks signatures and keeps objects as plain files. Built with the versions of its own lock file. (moto, in Python, would
+/// need certifi, and forgets everything when it is killed.)
+const S3_SERVER: &str = "s3s-fs";
+const S3_SERVER_VERSION: &str = "0.12.0";
+
 /// Apicurio's serializer for Kafka's Java client, the newest on Maven Central, with Avro's own library.
 const JAVA_SERDE: &str = "2.6.13.Final";
 const DEPENDENCY_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1";
@@ -47,6 +52,7 @@ pub(crate) struct Others {
     confluent: PathBuf,
     clickhouse: PathBuf,
     java_class_path: String,
+    s3_server: PathBuf,
 }
 
 impl Others {
@@ -61,6 +67,8 @@ impl Others {
             made(cache, &format!("python-{}", CONFLUENT[0].replace("==", "-")), |dir| venv(dir, CONFLUENT))?;
         let name = format!("python-{}", CLICKHOUSE_CONNECT[0].replace("==", "-"));
         let clickhouse = made(cache, &name, |dir| venv(dir, CLICKHOUSE_CONNECT))?;
+        progress.step("an S3-compatible server (the first time two minutes on two cores)");
+        let s3_server = made(cache, &format!("{S3_SERVER}-{S3_SERVER_VERSION}"), s3_server)?;
         progress.step("Java's Avro and Apicurio's serializer");
         let serde = made(cache, &format!("java-serde-{JAVA_SERDE}"), |dir| {
             auditstream_stack::ensure_maven(progress)?;
@@ -77,6 +85,7 @@ impl Others {
             confluent: python(confluent),
             clickhouse: python(clickhouse),
             java_class_path,
+            s3_server: s3_server.join("bin").join(S3_SERVER),
         })
     }
 
@@ -86,7 +95,15 @@ impl Others {
         test.env("AUDITSTREAM_CONFLUENT_PYTHON", &self.confluent);
         test.env("AUDITSTREAM_CLICKHOUSE_PYTHON", &self.clickhouse);
         test.env("AUDITSTREAM_JAVA_CLASS_PATH", &self.java_class_path);
+        test.env("AUDITSTREAM_S3_SERVER", &self.s3_server);
     }
+}
+
+fn s3_server(folder: &Path) -> Result<()> {
+    // Neither optimized nor with debugging information: tests wait for the build, not for the server.
+    let mut install = cargo(&["install", "--quiet", "--locked", "--debug", "--features", "binary", "--root"])?;
+    install.arg(folder).args([S3_SERVER, "--version", S3_SERVER_VERSION]).env("CARGO_PROFILE_DEV_DEBUG", "0");
+    succeed("cargo install s3s-fs", &mut install)
 }
 
 /// A folder of the cache, filled by `make` unless it is there. Complete when the marker is there.

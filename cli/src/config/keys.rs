@@ -152,6 +152,16 @@ pub(crate) const KEYS: &[Key] = &[
         secret: false,
     },
     number("retention.dead_letter_days", integer(0, auditstream_store::MOST_DAYS as i64), 0),
+    unset("archive.s3_endpoint", TEXT),
+    choice("archive.s3_plain_http", &["off", "on"], "off"),
+    unset("archive.s3_region", TEXT),
+    unset("archive.s3_access_key_id", TEXT),
+    Key { path: "archive.s3_secret_access_key", kind: TEXT, default: None, secret: true },
+    unset("archive.s3_secret_access_key_file", TEXT),
+    Key { path: "archive.s3_session_token", kind: TEXT, default: None, secret: true },
+    unset("archive.s3_session_token_file", TEXT),
+    unset("archive.s3_ca_location", TEXT),
+    number("archive.s3_timeout_ms", integer(1_000, HOUR_MS), 60_000),
     Key {
         path: "telemetry.otlp_endpoint",
         kind: Kind::Text { may_be_empty: true },
@@ -241,7 +251,18 @@ mod tests {
         sections.dedup();
         assert_eq!(
             sections,
-            ["kafka", "clickhouse", "schema", "producer", "outbox", "consumer", "retention", "telemetry", "log"]
+            [
+                "kafka",
+                "clickhouse",
+                "schema",
+                "producer",
+                "outbox",
+                "consumer",
+                "retention",
+                "archive",
+                "telemetry",
+                "log"
+            ]
         );
         for key in KEYS {
             assert_eq!(KEYS.iter().filter(|other| other.path == key.path).count(), 1, "{}", key.path);

@@ -2,6 +2,7 @@
 //!
 //! `keys` is the table of what exists, `raw` what the user said, `settings` what it means, `show` how it is printed.
 
+mod archive;
 mod certificates;
 mod keys;
 mod outbox;
@@ -15,6 +16,7 @@ mod show;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub(crate) use archive::S3;
 pub(crate) use settings::Settings;
 
 use raw::{Problem, Raw};
@@ -189,6 +191,10 @@ mod tests {
                 "[telemetry]\notlp_endpoint = \"http://user:pw@collector:4318\"",
                 "telemetry.otlp_endpoint (file): holds a user name",
             ),
+            ("[archive]\ns3_endpoint = \"http://s3\"", "archive.s3_endpoint (file): is not encrypted"),
+            ("[archive]\ns3_access_key_id = \"x\"", "archive.s3_secret_access_key: must be set together with"),
+            ("[archive]\ns3_session_token = \"x\"", "archive.s3_access_key_id: must be set together with"),
+            ("[archive]\ns3_ca_location = \"/nowhere\"", "archive.s3_ca_location (file): can't use /nowhere"),
             ("[retention]\nrules = \"colour=x days=1\"", "retention.rules (file): rule 1: there is no field"),
             ("[clickhouse]\npassword_file = \"/nowhere\"", "clickhouse.password_file (file): can't read /nowhere"),
         ];

@@ -62,11 +62,16 @@ pub(crate) struct Raw {
     pub(crate) values: BTreeMap<&'static str, (Value, Origin)>,
     /// librdkafka's own.
     pub(crate) properties: BTreeMap<String, (String, Origin)>,
+    /// What the environment says about S3 in the names that its clients share; for keys of `[archive]` that are not set.
+    pub(crate) s3: BTreeMap<&'static str, String>,
     pub(crate) problems: Vec<Problem>,
 }
 
 /// The environment variables that are settings begin with this and have two underscores after the section.
 const PREFIX: &str = "AUDITSTREAM_";
+/// The names that the SDKs and tools for S3 share.
+const S3_VARIABLES: [&str; 5] =
+    ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL"];
 /// The collector for all signals, by OpenTelemetry's specification of exporters.
 const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
@@ -91,8 +96,14 @@ impl Raw {
         raw
     }
 
-    /// What OpenTelemetry calls by a name of its own; ours, more exact, comes after it and wins.
+    /// What OpenTelemetry calls by a name of its own; ours, more exact, comes after it and wins. Those for S3 are set on many machines for other
+    /// programs, so they are only kept: nothing is wrong with them before an archive needs them.
     fn standard_variables(&mut self, variables: &[(String, String)]) {
+        for name in S3_VARIABLES {
+            if let Some((_, value)) = variables.iter().find(|(said, value)| said == name && !value.trim().is_empty()) {
+                self.s3.insert(name, value.clone());
+            }
+        }
         let endpoint = variables.iter().find(|(name, value)| name == OTLP_ENDPOINT && !value.is_empty());
         if let (Some((name, value)), Some(key)) = (endpoint, keys::find("telemetry.otlp_endpoint")) {
             self.keep(key, Ok(Value::Text(value.clone())), Origin::Environment(name.clone()));

@@ -16,6 +16,7 @@ use auditstream_schemas::registry::{Registry, RegistryConfig};
 use auditstream_schemas::{AUDIT_EVENT_V1, Framing, WriterId};
 use auditstream_store::{Secret, Tls};
 
+use super::archive;
 use super::keys::{self, Default as KeyDefault, PROPERTIES};
 use super::outbox;
 use super::properties;
@@ -39,6 +40,7 @@ pub(crate) struct Settings {
     pub(crate) outbox: outbox::Outbox,
     pub(crate) consumer: Consumer,
     pub(crate) retention: auditstream_store::Retention,
+    pub(crate) archive: archive::Archive,
     /// `[telemetry]`; `None` when no endpoint is set.
     pub(crate) telemetry: Option<Telemetry>,
     pub(crate) log: Log,
@@ -179,6 +181,7 @@ impl Settings {
                 http_listen: check.text("consumer.http_listen").parse().ok(),
             },
             retention: retention::settings(&mut check),
+            archive: archive::settings(&mut check),
             telemetry: check.telemetry(),
             log: Log { json: check.text("log.format") == "json", level: check.text("log.level") },
         };
@@ -294,7 +297,7 @@ pub(super) fn default_worker_id() -> String {
 /// Takes values out of what the user said, and gathers what is wrong on the way. A wrong key reads as its default, so
 /// that the rest can be checked all the same.
 pub(super) struct Checker<'a> {
-    raw: &'a Raw,
+    pub(super) raw: &'a Raw,
     problems: Vec<Problem>,
 }
 
@@ -314,7 +317,7 @@ impl Checker<'_> {
         }
     }
 
-    fn path(&self, path: &str) -> Option<PathBuf> {
+    pub(super) fn path(&self, path: &str) -> Option<PathBuf> {
         self.optional(path).map(PathBuf::from)
     }
 

@@ -7,7 +7,7 @@ use auditstream_stack::Role;
 use auditstream_store::Fingerprint;
 
 /// Two partitions of rows with every kind of value in them, some there twice and not merged.
-fn fill(fixture: &Fixture) {
+pub(crate) fn fill(fixture: &Fixture) {
     fixture.stop_merges();
     let admin = fixture.admin();
     for _ in 0..2 {
@@ -25,7 +25,7 @@ fn fill(fixture: &Fixture) {
     admin.run("INSERT INTO events (tenant_id, occurred_at, received_at) VALUES ('acme', '1900-01-01 00:00:00.000001', '2026-03-01'), ('acme', '2299-12-31 23:59:59.999999', '2026-03-01')");
 }
 
-fn table(fixture: &Fixture) -> String {
+pub(crate) fn table(fixture: &Fixture) -> String {
     fixture.admin().text(
         "SELECT count(), sum(reinterpretAsUInt128(sipHash128(*))) FROM events FINAL WHERE tenant_id != 'auditstream'",
     )
@@ -40,7 +40,7 @@ fn march(fixture: &Fixture) -> Vec<String> {
 }
 
 /// The sum of what stands before ` rows` in the lines about March.
-fn rows(output: &CliOutput) -> u64 {
+pub(crate) fn rows(output: &CliOutput) -> u64 {
     let of_line = |line: &str| -> u64 {
         let words = line.split_once(": ").unwrap().1;
         words.split(' ').next().unwrap().replace(',', "").parse().unwrap()

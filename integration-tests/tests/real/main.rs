@@ -3,6 +3,7 @@
 
 mod analysts;
 mod archives;
+mod archives_s3;
 mod benches;
 mod cli;
 mod consumer_admin;

@@ -1,13 +1,11 @@
-//! What lies in an archive's folder: `manifest.json`, written last, and the files that it names.
+//! What lies at an archive's place: `manifest.json`, written last, and the files that it names.
 
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::Path;
-
-use anyhow::{Context as _, bail, ensure};
-use auditstream_store::{ArchivedColumn, Fingerprint, Piece};
+use anyhow::{Context as _, ensure};
+use auditstream_store::{ArchivedColumn, Fingerprint, Piece, Staging, Store};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use super::place::Place;
 
 /// The file's name.
 pub(super) const FILE: &str = "manifest.json";
@@ -88,53 +86,39 @@ impl Manifest {
         self.columns.iter().map(column).collect()
     }
 
-    /// Reads and checks it: its own sums, and that its names stay inside of its folder.
-    pub(super) fn read(folder: &Path) -> anyhow::Result<Self> {
-        let path = folder.join(FILE);
-        let text = fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
-        let manifest: Self =
-            serde_json::from_str(&text).with_context(|| format!("{} is no manifest", path.display()))?;
-        ensure!(
-            manifest.format == FORMAT,
-            "{} has format {}, this version reads {FORMAT}",
-            path.display(),
-            manifest.format
-        );
+    /// Reads and checks it: its own sums, and that its names stay at its place.
+    pub(super) async fn read(place: &Place) -> anyhow::Result<Self> {
+        let (path, text) = (place.join(FILE), place.text(FILE).await?);
+        let manifest: Self = serde_json::from_str(&text).with_context(|| format!("{path} is no manifest"))?;
+        ensure!(manifest.format == FORMAT, "{path} has format {}, this version reads {FORMAT}", manifest.format);
         let is_plain = |text: &str, more: &[char]| {
             !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(&c))
         };
-        ensure!(is_plain(&manifest.partition, &[]), "{}: partition is no partition's id", path.display());
+        ensure!(is_plain(&manifest.partition, &[]), "{path}: partition is no partition's id");
         let mut sums = Self { rows: 0, hash: "0".to_owned(), files: Vec::new(), ..manifest.clone() };
         for file in &manifest.files {
             ensure!(
                 is_plain(&file.name, &['-', '.']) && !file.name.starts_with('.') && is_plain(&file.day, &['-']),
-                "{}: {:?} is no file of an archive",
-                path.display(),
+                "{path}: {:?} is no file of an archive",
                 file.name
             );
-            ensure!(file.of > 0 && file.number < file.of, "{}: {} is no piece", path.display(), file.name);
+            ensure!(file.of > 0 && file.number < file.of, "{path}: {} is no piece", file.name);
             sums.push(file.clone())?;
         }
-        ensure!(sums == manifest, "{}: its sums are not those of its files", path.display());
+        ensure!(sums == manifest, "{path}: its sums are not those of its files");
         for (name, clickhouse_type) in &manifest.columns {
-            ensure!(is_plain(name, &['_', '.']), "{}: {name:?} is no column", path.display());
+            ensure!(is_plain(name, &['_', '.']), "{path}: {name:?} is no column");
             ensure!(
                 is_plain(clickhouse_type, &['(', ')', ',', ' ', '\'', '_']),
-                "{}: {clickhouse_type:?} is no type",
-                path.display()
+                "{path}: {clickhouse_type:?} is no type"
             );
         }
         Ok(manifest)
     }
 
-    /// Writes it for good.
-    pub(super) fn write(&self, folder: &Path) -> anyhow::Result<()> {
-        let path = folder.join(FILE);
-        let text = serde_json::to_string_pretty(self)?;
-        let written = File::create_new(&path).and_then(|mut file| {
-            file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all())
-        });
-        written.and_then(|()| File::open(folder)?.sync_all()).with_context(|| format!("can't write {}", path.display()))
+    /// As it is written.
+    pub(super) fn text(&self) -> anyhow::Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 }
 
@@ -147,14 +131,25 @@ impl ArchivedFile {
         Fingerprint { rows: self.rows, hash: self.hash.clone() }
     }
 
-    /// Its bytes, if they are those that were archived.
-    pub(super) fn read(&self, folder: &Path) -> anyhow::Result<Vec<u8>> {
-        let path = folder.join(&self.name);
-        let bytes = fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
-        if bytes.len() as u64 != self.bytes || sha256(&bytes) != self.sha256 {
-            bail!("{} is not the file that was archived: its size or its SHA-256 is another", path.display());
-        }
-        Ok(bytes)
+    /// Reads its bytes, which must be those that were archived.
+    pub(super) async fn check(&self, place: &Place) -> anyhow::Result<()> {
+        place.reader(&self.name).await?.expect(self.bytes, &self.sha256).await
+    }
+
+    /// Puts its rows into the staging table, if its bytes are those that were archived, and answers what the table then holds.
+    pub(super) async fn stage(
+        &self,
+        store: &Store,
+        staging: &Staging,
+        place: &Place,
+        columns: &[ArchivedColumn],
+    ) -> anyhow::Result<Fingerprint> {
+        let mut reader = place.reader(&self.name).await?;
+        let staged = store.stage(staging, columns, async || reader.next().await).await;
+        // First: over bytes that are damaged ClickHouse stumbles in words that don't say so.
+        reader.expect(self.bytes, &self.sha256).await?;
+        staged?;
+        Ok(store.staged(staging, columns).await?)
     }
 }
 
@@ -189,21 +184,22 @@ mod tests {
         manifest
     }
 
-    #[test]
-    fn what_was_written_is_read_again() {
+    #[tokio::test]
+    async fn what_was_written_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
+        let place = Place::Folder(folder.path().to_owned());
         let manifest = manifest();
         assert_eq!(manifest.fingerprint(), Fingerprint { rows: 6, hash: "4".to_owned() });
-        manifest.write(folder.path()).unwrap();
-        assert_eq!(Manifest::read(folder.path()).unwrap(), manifest);
+        std::fs::write(folder.path().join(FILE), manifest.text().unwrap()).unwrap();
+        assert_eq!(Manifest::read(&place).await.unwrap(), manifest);
         std::fs::write(folder.path().join(&manifest.files[0].name), b"data").unwrap();
-        assert_eq!(manifest.files[0].read(folder.path()).unwrap(), b"data");
+        manifest.files[0].check(&place).await.unwrap();
         std::fs::write(folder.path().join(&manifest.files[1].name), b"dato").unwrap();
-        assert!(manifest.files[1].read(folder.path()).unwrap_err().to_string().contains("SHA-256"));
+        assert!(manifest.files[1].check(&place).await.unwrap_err().to_string().contains("SHA-256"));
     }
 
-    #[test]
-    fn a_manifest_that_was_tampered_with_is_refused() {
+    #[tokio::test]
+    async fn a_manifest_that_was_tampered_with_is_refused() {
         let changes: [fn(&mut Manifest); 6] = [
             |manifest| manifest.rows += 1,
             |manifest| manifest.hash = "5".to_owned(),
@@ -216,8 +212,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let mut manifest = manifest();
             change(&mut manifest);
-            manifest.write(folder.path()).unwrap();
-            assert!(Manifest::read(folder.path()).is_err(), "{manifest:?}");
+            std::fs::write(folder.path().join(FILE), manifest.text().unwrap()).unwrap();
+            assert!(Manifest::read(&Place::Folder(folder.path().to_owned())).await.is_err(), "{manifest:?}");
         }
     }
 }

@@ -1,15 +1,12 @@
 //! `auditstream archive`: partitions of the table of events into Parquet files, verified, and dropped if asked.
 
 mod manifest;
+mod place;
 pub(super) mod restore;
-
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+mod s3;
 
 use anyhow::{Context as _, bail, ensure};
 use auditstream_store::{ArchivedColumn, Fingerprint, PIECE_ROWS, PartitionOnDisk, Piece, Staging, Store};
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::audit::{self, Deed, INSTALLATION};
@@ -17,22 +14,27 @@ use crate::config::Settings;
 use crate::confirm::Consent;
 use crate::{exit, output};
 
-use manifest::{ArchivedFile, Manifest, digits, sha256};
+use manifest::{ArchivedFile, Manifest, sha256};
+use place::{Found, Location, Place, Writer};
 
-/// Write partitions of the table of events to Parquet files in a folder, each with a manifest and SHA-256 hashes.
+/// Write partitions of the table of events to Parquet files in a folder or in S3-compatible storage, each with a manifest and SHA-256 hashes.
 ///
 /// Each file is read back and compared with the table, column by column, before the manifest is written. A partition that is archived already as it is
 /// now is left alone, so that an archive may be repeated. Needs a user that may make tables (audit_admin). An audit event, audit.archive, tells of it.
+///
+/// For s3:// the keys archive.s3_* of the configuration say which storage it is and who asks; what is not set is taken from AWS_ACCESS_KEY_ID,
+/// AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   auditstream archive --to /archive --month 2026-03 --dry-run
   auditstream archive --to /archive --before 2026-01
+  auditstream archive --to s3://backup/audit --before 2026-01
   auditstream archive --to /archive --before 2026-01 --drop")]
 pub(crate) struct Args {
-    /// The folder for archives; it must be there.
+    /// The folder for archives, or s3://BUCKET/PREFIX; the folder or the bucket must be there.
     #[arg(long, value_name = "DIR", required_unless_present = "put_back")]
-    to: Option<PathBuf>,
+    to: Option<Location>,
 
     #[command(flatten)]
     which: Which,
@@ -111,8 +113,8 @@ async fn archive(args: &Args, store: &Store, settings: &Settings) -> anyhow::Res
              `auditstream archive --put-back` puts it back"
         );
     }
-    let to = args.to.as_deref().context("--to is missing")?;
-    ensure!(to.is_dir(), "{} is no folder", to.display());
+    let to = Place::new(args.to.as_ref().context("--to is missing")?, settings)?;
+    to.is_usable().await?;
     if args.drop && store.cluster_of_events().await?.is_some() {
         bail!(
             "--drop works on one server only: here `events` is on a cluster, whose servers would each drop their part"
@@ -142,7 +144,7 @@ async fn archive(args: &Args, store: &Store, settings: &Settings) -> anyhow::Res
                 output::grouped(held)
             );
         }
-        let done = partition(args, store, settings, to, id).await.with_context(|| format!("partition {id}"))?;
+        let done = partition(args, store, settings, &to, id).await.with_context(|| format!("partition {id}"))?;
         output::line(&done)?;
     }
     if args.consent.dry_run {
@@ -151,43 +153,46 @@ async fn archive(args: &Args, store: &Store, settings: &Settings) -> anyhow::Res
     Ok(exit::OK)
 }
 
-async fn partition(args: &Args, store: &Store, settings: &Settings, to: &Path, id: &str) -> anyhow::Result<String> {
+async fn partition(args: &Args, store: &Store, settings: &Settings, to: &Place, id: &str) -> anyhow::Result<String> {
     let columns = store.archived_columns().await?;
     let now = store.partition_in_events(id, &columns).await?;
     let table = format!("{}.events", settings.clickhouse.database);
     let empty = Manifest::new(table.clone(), id, &columns);
     // One content, one folder: what is there is not written again, and later rows of the partition go to another one.
     let name = sha256(format!("{table} {id} {:?} {} {}", empty.columns, now.rows, now.hash).as_bytes());
-    let folder = to.join(format!("{table}-{id}-{}", name.get(..16).unwrap_or(&name)));
+    let place = to.join(&format!("{table}-{id}-{}", name.get(..16).unwrap_or(&name)));
     let deed = |action: &'static str| Deed {
         action,
         tenant: INSTALLATION.to_owned(),
         entity_type: "partition",
         entity_id: format!("{table}/{id}"),
-        details: serde_json::json!({ "rows": now.rows, "hash": now.hash, "folder": folder.display().to_string() }),
+        details: serde_json::json!({ "rows": now.rows, "hash": now.hash, "folder": place.to_string() }),
     };
     let rows = output::grouped(now.rows);
-    let mut done = if folder.join(manifest::FILE).exists() {
-        let manifest = Manifest::read(&folder)?;
-        ensure!(
-            manifest.fingerprint() == now && manifest.columns == empty.columns,
-            "{} holds something else",
-            folder.display()
-        );
-        for file in &manifest.files {
-            file.read(&folder)?;
-        }
-        format!("{id}: {rows} rows were archived before, in {}", folder.display())
+    let found = place.found().await?;
+    if found == Found::Torn {
+        output::complain(&format!("{place} has files of an archive that broke off; they are written anew"));
+    }
+    let mut done = if found == Found::Whole {
+        format!("{id}: {rows} rows were archived before, in {place}")
     } else {
         let work = async || {
             let staging = store.make_staging(&format!("archive_staging_{}", Uuid::now_v7().simple()), &columns).await?;
-            let written = write(args, store, &staging, &folder, empty, &now).await;
+            let written = write(args, store, &staging, &place, empty.clone(), &now).await;
             store.drop_staging(staging).await?;
             written
         };
         audit::around(settings, deed("audit.archive"), work).await?;
-        format!("{id}: {rows} rows archived and verified, in {}", folder.display())
+        format!("{id}: {rows} rows archived and verified, in {place}")
     };
+    // From the place itself, also what was written just now: nothing is dropped on trust.
+    if found == Found::Whole || args.drop {
+        let manifest = Manifest::read(&place).await?;
+        ensure!(manifest.fingerprint() == now && manifest.columns == empty.columns, "{place} holds something else");
+        for file in &manifest.files {
+            file.check(&place).await?;
+        }
+    }
     if args.drop {
         let aside = format!("archive_aside_{id}_{}", Uuid::now_v7().simple());
         let work = async || {
@@ -216,22 +221,16 @@ async fn write(
     args: &Args,
     store: &Store,
     staging: &Staging,
-    folder: &Path,
+    place: &Place,
     mut manifest: Manifest,
     now: &Fingerprint,
 ) -> anyhow::Result<()> {
-    let partial = folder.with_extension("partial");
-    if partial.exists() {
-        fs::remove_dir_all(&partial).with_context(|| format!("can't remove {}", partial.display()))?;
-    }
-    fs::create_dir(&partial).with_context(|| format!("can't make {}", partial.display()))?;
+    let begun = place.begin()?;
     let columns = manifest.columns();
     for piece in store.pieces(&manifest.partition, args.file_rows).await? {
-        let file = write_piece(store, &partial, &piece, &columns).await?;
-        // From the disk, as a restore would.
-        let bytes = file.read(&partial)?;
-        store.stage(staging, &columns, chunks(bytes)).await?;
-        let read_back = store.staged(staging, &columns).await?;
+        let file = write_piece(store, &begun, &piece, &columns).await?;
+        // From where it lies now, as a restore would.
+        let read_back = file.stage(store, staging, &begun, &columns).await?;
         let there = store.piece_in_events(&piece, &columns).await?;
         ensure!(
             read_back == there,
@@ -248,39 +247,32 @@ async fn write(
         now.rows,
         manifest.rows
     );
-    manifest.write(&partial)?;
-    fs::rename(&partial, folder).with_context(|| format!("can't make {}", folder.display()))?;
-    let parent = folder.parent().context("a folder has a parent")?;
-    File::open(parent).and_then(|parent| parent.sync_all()).with_context(|| format!("can't sync {}", parent.display()))
+    place.publish(&begun, manifest.text()?).await
 }
 
 async fn write_piece(
     store: &Store,
-    folder: &Path,
+    place: &Place,
     piece: &Piece,
     columns: &[ArchivedColumn],
 ) -> anyhow::Result<ArchivedFile> {
     let name = format!("{}-{:03}.parquet", piece.day, piece.number);
-    let path = folder.join(&name);
-    let context = || format!("can't write {}", path.display());
-    let mut file = File::create_new(&path).with_context(context)?;
-    let (mut hasher, mut bytes) = (Sha256::new(), 0);
-    let mut cursor = store.piece_as_parquet(piece, columns)?;
-    while let Some(chunk) = cursor.next().await.map_err(|error| store.cursor_error(&error))? {
-        hasher.update(&chunk);
-        bytes += chunk.len() as u64;
-        file.write_all(&chunk).with_context(context)?;
+    let mut writer = place.writer(&name)?;
+    if let Err(error) = copy(store, &mut writer, piece, columns).await {
+        writer.give_up().await;
+        return Err(error);
     }
-    file.sync_all().with_context(context)?;
+    let (bytes, sha256) = writer.finish().await?;
     let Piece { day, of, number, .. } = piece.clone();
-    let sha256 = digits(&hasher.finalize());
     Ok(ArchivedFile { name, day, of, number, rows: 0, hash: "0".to_owned(), bytes, sha256 })
 }
 
-/// In pieces that the client sends at once.
-fn chunks(bytes: Vec<u8>) -> impl Iterator<Item = bytes::Bytes> {
-    let mut rest = bytes::Bytes::from(bytes);
-    std::iter::from_fn(move || (!rest.is_empty()).then(|| rest.split_to(rest.len().min(1 << 20))))
+async fn copy(store: &Store, writer: &mut Writer, piece: &Piece, columns: &[ArchivedColumn]) -> anyhow::Result<()> {
+    let mut cursor = store.piece_as_parquet(piece, columns)?;
+    while let Some(chunk) = cursor.next().await.map_err(|error| store.cursor_error(&error))? {
+        writer.write(chunk).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,13 +1,11 @@
 //! `auditstream restore`: an archive's rows back into the table of events.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context as _, bail, ensure};
 use auditstream_store::{HoldScope, Retention, Staging, Store};
 use uuid::Uuid;
 
-use super::chunks;
 use super::manifest::{ArchivedFile, Manifest};
+use super::place::{Location, Place};
 use crate::audit::{self, Deed, INSTALLATION};
 use crate::config::Settings;
 use crate::{exit, output};
@@ -20,11 +18,12 @@ use crate::{exit, output};
 #[command(after_help = "\
 Examples:
   auditstream restore --dry-run /archive/audit.events-202603-5f0c6d2e91ab8c34
-  auditstream restore /archive/audit.events-2026*")]
+  auditstream restore /archive/audit.events-2026*
+  auditstream restore s3://backup/audit/audit.events-202603-5f0c6d2e91ab8c34")]
 pub(crate) struct Args {
-    /// Folders that hold a manifest.json.
+    /// Folders that hold a manifest.json, or s3://BUCKET/PREFIX, as `archive` has named them.
     #[arg(required = true, value_name = "FOLDER")]
-    folders: Vec<PathBuf>,
+    folders: Vec<Location>,
 
     /// Read and compare everything, and say how many rows are missing in the table.
     #[arg(long)]
@@ -34,27 +33,31 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, settings: &Settings) -> anyhow::Result<u8> {
     let store = Store::new(&settings.store())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before anything is restored: what the configuration lacks.
+    let places = args.folders.iter().map(|location| Place::new(location, settings));
+    let places = places.collect::<anyhow::Result<Vec<_>>>()?;
     runtime.block_on(async {
-        for folder in &args.folders {
-            let restored = Box::pin(restore(args, &store, settings, folder)).await;
-            output::line(&restored.with_context(|| folder.display().to_string())?)?;
+        for place in &places {
+            let restored = Box::pin(restore(args, &store, settings, place)).await;
+            output::line(&restored.with_context(|| place.to_string())?)?;
         }
         Ok(exit::OK)
     })
 }
 
-async fn restore(args: &Args, store: &Store, settings: &Settings, folder: &Path) -> anyhow::Result<String> {
-    let manifest = Manifest::read(folder)?;
+async fn restore(args: &Args, store: &Store, settings: &Settings, place: &Place) -> anyhow::Result<String> {
+    place.is_usable().await?;
+    let manifest = Manifest::read(place).await?;
     let table = format!("{}.events", settings.clickhouse.database);
     ensure!(manifest.table == table, "it is of {}, not of {table}", manifest.table);
     fits(store, &manifest).await?;
     for file in &manifest.files {
-        file.read(folder)?;
+        file.check(place).await?;
     }
     let staging_name = format!("archive_staging_{}", Uuid::now_v7().simple());
     let work = async || {
         let staging = store.make_staging(&staging_name, &manifest.columns()).await?;
-        let result = files(args.dry_run, store, &staging, folder, &manifest).await;
+        let result = files(args.dry_run, store, &staging, place, &manifest).await;
         store.drop_staging(staging).await?;
         result
     };
@@ -69,7 +72,7 @@ async fn restore(args: &Args, store: &Store, settings: &Settings, folder: &Path)
         entity_type: "partition",
         entity_id: format!("{table}/{id}"),
         details: serde_json::json!({
-            "rows": manifest.rows, "hash": manifest.hash, "folder": folder.display().to_string()
+            "rows": manifest.rows, "hash": manifest.hash, "folder": place.to_string()
         }),
     };
     let restored = audit::around(settings, deed, work).await?;
@@ -101,7 +104,7 @@ async fn files(
     dry_run: bool,
     store: &Store,
     staging: &Staging,
-    folder: &Path,
+    place: &Place,
     manifest: &Manifest,
 ) -> anyhow::Result<u64> {
     let retention = store.applied_retention().await?.unwrap_or_default();
@@ -109,13 +112,13 @@ async fn files(
     if !dry_run {
         // All of them before the first row goes in: half a partition helps nobody.
         for file in &manifest.files {
-            stage(store, staging, folder, manifest, file).await?;
+            stage(store, staging, place, manifest, file).await?;
             stays(store, staging, &retention, &holds).await?;
         }
     }
     let (columns, mut missing) = (manifest.columns(), 0);
     for file in &manifest.files {
-        stage(store, staging, folder, manifest, file).await?;
+        stage(store, staging, place, manifest, file).await?;
         let piece = file.piece(&manifest.partition);
         let of_file = store.missing(staging, &piece, &columns).await?;
         missing += of_file;
@@ -132,13 +135,11 @@ async fn files(
 async fn stage(
     store: &Store,
     staging: &Staging,
-    folder: &Path,
+    place: &Place,
     manifest: &Manifest,
     file: &ArchivedFile,
 ) -> anyhow::Result<()> {
-    let columns = manifest.columns();
-    store.stage(staging, &columns, chunks(file.read(folder)?)).await?;
-    let found = store.staged(staging, &columns).await?;
+    let found = file.stage(store, staging, place, &manifest.columns()).await?;
     ensure!(found == file.fingerprint(), "{} holds other rows than the manifest says", file.name);
     Ok(())
 }
