@@ -3,6 +3,7 @@
 
 mod analysts;
 mod archives;
+mod backup;
 mod benches;
 mod cli;
 mod consumer_admin;
@@ -30,6 +31,7 @@ mod prometheus;
 mod queries;
 mod queries_postgres;
 mod registry;
+mod renewal;
 mod retention;
 mod schema_gate;
 mod security;
