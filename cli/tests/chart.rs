@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -77,6 +78,21 @@ fn every_alert_leads_to_its_chapter() {
     assert_eq!(links.len(), alerts, "each alert has a link");
     for link in links {
         assert!(anchors.contains(link), "docs/operations.md has no chapter {link}");
+    }
+}
+
+/// The last chapter names tests by file and function.
+#[test]
+fn procedures_are_carried_out_by_tests_that_are_there() {
+    let (_, table) = OPERATIONS.split_once("## What carries this out").expect("the page has the chapter");
+    let names: Vec<&str> = table.split('`').skip(1).step_by(2).filter(|code| code.contains("::")).collect();
+    assert!(names.len() > 20, "{names:?}");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../integration-tests/tests/real");
+    for name in names {
+        let (file, function) = name.rsplit_once("::").unwrap();
+        let file = folder.join(file.replace("::", "/")).with_extension("rs");
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{name}: {}: {error}", file.display()));
+        assert!(text.contains(&format!("#[test]\nfn {function}()")), "{name} is no test");
     }
 }
 

@@ -245,7 +245,7 @@ impl Metrics {
             oldest_uncommitted: metrics.oldest_uncommitted.clone(),
             newest_queryable: metrics.newest_queryable.clone(),
         }));
-        registry.register_collector(Box::new(Certificates(certificates)));
+        registry.register_collector(Box::new(Certificates::new(certificates)));
         registry.register(
             "trace_export_failures",
             "Requests to the OTLP collector that failed; their spans are lost, nothing else is",

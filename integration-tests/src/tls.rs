@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use auditstream_stack::{KafkaListener, Options};
@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use crate::wait::block_on;
@@ -83,8 +84,15 @@ impl Authority {
     /// A certificate for `names`: hosts and addresses.
     #[must_use]
     pub fn issue(&self, names: &[&str]) -> Identity {
+        self.issue_until(names, 4096)
+    }
+
+    /// A certificate for `names` that ends when the year `end` begins (UTC).
+    #[must_use]
+    pub fn issue_until(&self, names: &[&str], end: i32) -> Identity {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names.clone()).expect("names that a certificate can hold");
+        params.not_after = rcgen::date_time_ymd(end, 1, 1);
         params.distinguished_name.push(DnType::CommonName, names[0].clone());
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
@@ -184,7 +192,16 @@ fn base64url(text: &str) -> String {
 #[derive(Debug)]
 pub struct TlsProxy {
     address: SocketAddr,
+    seen: Arc<Seen>,
     _task: Accepting,
+}
+
+/// What a proxy's connections share.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The certificate of the client that came last, DER.
+    client: Mutex<Option<CertificateDer<'static>>>,
+    cut: Notify,
 }
 
 /// Ends with the proxy.
@@ -211,22 +228,36 @@ impl TlsProxy {
         let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).expect("a key");
         let config = builder.with_single_cert(vec![der(&identity.certificate)], key).expect("they belong together");
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let upstream = upstream.to_owned();
+        let (upstream, seen) = (upstream.to_owned(), Arc::<Seen>::default());
+        let sees = Arc::clone(&seen);
         let listener = block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let accept = async move {
             while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(pass(acceptor.clone(), socket, upstream.clone()));
+                tokio::spawn(pass(acceptor.clone(), socket, upstream.clone(), Arc::clone(&sees)));
             }
         };
         let task = block_on(async { Accepting(tokio::spawn(accept)) });
-        Self { address, _task: task }
+        Self { address, seen, _task: task }
     }
 
     /// `https://HOST:PORT`, with the host as said.
     #[must_use]
     pub fn url(&self, host: &str) -> String {
         format!("https://{host}:{}", self.address.port())
+    }
+
+    /// Whether the client that came last showed this certificate.
+    #[must_use]
+    pub fn was_shown(&self, identity: &Identity) -> bool {
+        let client = self.seen.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client.as_ref() == Some(&der(&identity.certificate))
+    }
+
+    /// Ends all connections, and forgets who came last.
+    pub fn cut(&self) {
+        *self.seen.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.seen.cut.notify_waiters();
     }
 }
 
@@ -236,11 +267,17 @@ impl Drop for Accepting {
     }
 }
 
-async fn pass(acceptor: TlsAcceptor, socket: TcpStream, upstream: String) {
+async fn pass(acceptor: TlsAcceptor, socket: TcpStream, upstream: String, seen: Arc<Seen>) {
+    let cut = seen.cut.notified();
     // Whoever refuses the certificate hangs up here.
     let Ok(mut inside) = acceptor.accept(socket).await else { return };
+    let shown = inside.get_ref().1.peer_certificates().and_then(|chain| chain.first().cloned());
+    *seen.client.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     let Ok(mut outside) = TcpStream::connect(upstream).await else { return };
-    let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
+    tokio::select! {
+        () = cut => {}
+        _ = tokio::io::copy_bidirectional(&mut inside, &mut outside) => {}
+    }
 }
 
 fn der(pem: &str) -> CertificateDer<'static> {

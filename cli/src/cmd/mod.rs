@@ -109,3 +109,32 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Man(args) => manual::man(&args),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic)]
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    const OPERATIONS: &str = include_str!("../../../docs/operations.md");
+
+    /// A command may be named without all that it needs, but nothing of it may be unknown.
+    #[test]
+    fn what_the_operators_page_tells_to_type_is_there() {
+        let code = OPERATIONS.split('`').skip(1).step_by(2);
+        let commands: Vec<&str> = code.filter(|code| code.starts_with("auditstream ")).collect();
+        assert!(commands.len() > 20, "{commands:?}");
+        for command in commands {
+            let Err(error) = Cli::try_parse_from(command.split_whitespace()) else { continue };
+            let is_short = matches!(
+                error.kind(),
+                ErrorKind::MissingSubcommand
+                    | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                    | ErrorKind::MissingRequiredArgument
+                    | ErrorKind::ValueValidation
+            );
+            assert!(is_short, "`{command}`: {error}");
+        }
+    }
+}

@@ -4,6 +4,7 @@
 mod analysts;
 mod archives;
 mod archives_s3;
+mod backup;
 mod benches;
 mod cli;
 mod consumer_admin;
@@ -31,6 +32,7 @@ mod prometheus;
 mod queries;
 mod queries_postgres;
 mod registry;
+mod renewal;
 mod retention;
 mod schema_gate;
 mod security;

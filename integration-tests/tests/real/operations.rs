@@ -5,12 +5,41 @@ use std::process::Command;
 use std::time::Duration;
 
 use auditstream_integration_tests::{Fixture, Options, Worker, http, wait_until};
+use auditstream_schemas::{AuditEvent, Timestamp};
 use auditstream_stack::Role;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(90);
+/// The page itself.
+pub(crate) const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 const COMPOSE: &str = include_str!("../../../docker-compose.yml");
 const USERS: &str = include_str!("../../../docker/clickhouse/users.sql");
+
+/// The page's statement that begins so, without its end.
+#[track_caller]
+pub(crate) fn statement(beginning: &str) -> &'static str {
+    let at = OPERATIONS.find(beginning).unwrap_or_else(|| panic!("docs/operations.md has no statement `{beginning}`"));
+    let rest = &OPERATIONS[at..];
+    &rest[..rest.find([';', '`']).expect("the statement ends")]
+}
+
+/// What `auditstream stats` must say in the end: lag 0, gaps 0.
+#[track_caller]
+pub(crate) fn assert_nothing_is_missing(fixture: &Fixture, settings: &[(&str, &str)]) {
+    let mut command = fixture.command(&["stats", "--json"]);
+    command.envs(settings.iter().copied());
+    let stats: Value = serde_json::from_str(&fixture.run(command, b"").success().stdout).unwrap();
+    let (lag, gaps) = (&stats["lag"]["total"], &stats["events"]["ledger"]["gaps"]);
+    assert_eq!((lag.as_i64(), gaps.as_u64()), (Some(0), Some(0)), "{stats}");
+}
+
+/// The events of `count` audited commands are known to the oracle from now on.
+#[track_caller]
+pub(crate) fn acknowledge_deeds(fixture: &Fixture, count: usize) {
+    let ids = fixture.admin().text("SELECT event_id FROM events FINAL WHERE tenant_id = 'auditstream'");
+    assert_eq!(ids.lines().count(), count, "events of commands");
+    ids.lines().for_each(|id| fixture.acknowledged().add(id.parse().unwrap()));
+}
 
 /// Stops a worker as an operator does: it drains.
 fn land_and_stop(fixture: &Fixture) {
@@ -56,19 +85,17 @@ fn clickhouse_is_lost_and_filled_again_from_kafka() {
     land_and_stop(&fixture);
     fixture.admin().run(&format!("DROP DATABASE {} SYNC", fixture.database()));
     fixture.run(fixture.admin_command(&["migrate"]), b"").success();
-    // What `kafka-consumer-groups --reset-offsets --to-earliest` does.
-    let ends = fixture.kafka().ends(fixture.topic());
-    for (partition, _) in &ends {
-        fixture.kafka().commit(fixture.topic(), *partition, 0);
-    }
+    fixture.cli(&["consumer", "reset", "--to-earliest", "--yes"]).success();
     fixture.send(500);
     let worker = fixture.worker();
     fixture.wait_landed(PATIENCE);
     worker.terminate();
     assert_eq!(worker.wait(PATIENCE), Some(0));
+    assert_nothing_is_missing(&fixture, &[]);
+    acknowledge_deeds(&fixture, 1);
     let verdict = fixture.verdict();
     // The bad record is a dead letter once more, as the first copy is still in its topic.
-    assert_eq!((verdict.lost, verdict.double, verdict.gaps, verdict.rows), (0, 0, 0, 2_500), "{verdict}");
+    assert_eq!((verdict.lost, verdict.double, verdict.gaps, verdict.rows), (0, 0, 0, 2_501), "{verdict}");
 }
 
 #[test]
@@ -80,6 +107,57 @@ fn offsets_are_lost_and_nothing_is_double() {
     fixture.send(500);
     land_and_stop(&fixture);
     fixture.verdict().assert_clean(2_500, 0);
+}
+
+#[test]
+fn offsets_are_lost_and_a_time_before_that_says_where_to_begin() {
+    let fixture = Fixture::new(Options::light("offsets_lost_time"));
+    fixture.send(2_000);
+    land_and_stop(&fixture);
+    let loss = Timestamp::now().to_string();
+    fixture.kafka().delete_group();
+    fixture.send(500);
+    fixture.cli(&["consumer", "reset", "--to-time", &loss, "--yes"]).success();
+    let worker = fixture.worker();
+    fixture.wait_landed(PATIENCE);
+    // And the event of the reset.
+    assert_eq!(worker.metric("auditstream_consumer_records_total"), Ok(501.0), "records read");
+    worker.terminate();
+    assert_eq!(worker.wait(PATIENCE), Some(0));
+    acknowledge_deeds(&fixture, 1);
+    fixture.verdict().assert_clean(2_501, 0);
+}
+
+#[test]
+fn an_offset_is_out_of_range_and_a_human_goes_on_at_the_earliest() {
+    let fixture = Fixture::new(Options::light("offset_out_of_range").partitions(1));
+    fixture.send(1_000);
+    land_and_stop(&fixture);
+    fixture.send(1_000);
+    // Retention was faster than the worker.
+    fixture.kafka().delete_records(fixture.topic(), 0, 1_400);
+    assert_eq!(fixture.worker().wait(PATIENCE), Some(3), "it needs a human");
+    fixture.cli(&["consumer", "reset", "--to-earliest", "--yes"]).success();
+    land_and_stop(&fixture);
+    acknowledge_deeds(&fixture, 1);
+    let verdict = fixture.verdict();
+    // Kafka had deleted those 400, and nobody hides it.
+    assert_eq!((verdict.lost, verdict.gaps, verdict.double, verdict.rows), (400, 400, 0, 1_601), "{verdict}");
+}
+
+#[test]
+fn the_questions_that_alerts_raise_are_answered() {
+    let fixture = Fixture::new(Options::light("alerts_questions"));
+    let recorder = fixture.recorder(fixture.producer_config("loss"));
+    recorder.record(AuditEvent { action: "audit.loss".to_owned(), ..fixture.next_event() });
+    recorder.finish();
+    fixture.poison().send(Some(b"k"), Some(b"no event"), &[]);
+    land_and_stop(&fixture);
+    let analyst = fixture.clickhouse(Role::Analyst);
+    for beginning in ["SELECT * FROM audit.events WHERE action", "SELECT error_code, error_message"] {
+        let sql = statement(beginning).replace(" audit.", &format!(" {}.", fixture.database()));
+        assert_eq!(analyst.text(&sql).lines().count(), 1, "{sql}");
+    }
 }
 
 #[test]

@@ -14,10 +14,10 @@ use auditstream_schemas::AuditEvent;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Settings of a process by environment variable.
-type Settings = Vec<(&'static str, String)>;
+pub(crate) type Settings = Vec<(&'static str, String)>;
 
 /// The way to a listener of the shared Kafka, with the right authority.
-fn kafka(fixture: &Fixture, listener: &str, protocol: &str) -> Settings {
+pub(crate) fn kafka(fixture: &Fixture, listener: &str, protocol: &str) -> Settings {
     let port = fixture.stack().kafka_listener_port(listener).expect("a listener");
     let ca = fixture.folder().join("ca.pem");
     std::fs::write(&ca, Authority::shared().certificate()).unwrap();
@@ -51,7 +51,7 @@ fn tokens(fixture: &Fixture, file: &Path) -> Settings {
 }
 
 /// The way to ClickHouse through `proxy`, trusting `authority`.
-fn clickhouse(fixture: &Fixture, proxy: &TlsProxy, host: &str, authority: &Authority) -> Settings {
+pub(crate) fn clickhouse(fixture: &Fixture, proxy: &TlsProxy, host: &str, authority: &Authority) -> Settings {
     let ca = fixture.folder().join("clickhouse-ca.pem");
     std::fs::write(&ca, authority.certificate()).unwrap();
     vec![
@@ -64,7 +64,7 @@ fn proxy(fixture: &Fixture, names: &[&str]) -> TlsProxy {
     TlsProxy::start(upstream(fixture), &Authority::shared().issue(names), None)
 }
 
-fn upstream(fixture: &Fixture) -> &str {
+pub(crate) fn upstream(fixture: &Fixture) -> &str {
     fixture.stack().clickhouse_url().trim_start_matches("http://")
 }
 
@@ -73,7 +73,7 @@ fn with(mut command: Command, settings: &[(&'static str, String)]) -> Command {
     command
 }
 
-fn worker(fixture: &Fixture, settings: &[(&'static str, String)]) -> Worker {
+pub(crate) fn worker(fixture: &Fixture, settings: &[(&'static str, String)]) -> Worker {
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     fixture.worker_with(&settings)
 }

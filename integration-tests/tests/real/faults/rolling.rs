@@ -1,4 +1,4 @@
-//! All workers are replaced, one after the other, while 50,000 events a second come: by the same version, and by the next one after its migration.
+//! All workers are replaced, one after the other, while events come: by the same version, by the next one after its migration, and by today's again.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -67,26 +67,58 @@ fn freshness(fixture: &Fixture, from_ms: i64, to_ms: i64) -> (u64, u64) {
     (of("quantileExact(0.99)"), of("max"))
 }
 
-/// Replaces all workers twice over under load; `migrate` happens between a start with today's workers and their replacement by `next`.
-fn rolls(name: &'static str, mut report: FaultReport, migrate: impl Fn(&Fixture), next: impl Fn(&Fixture) -> Worker) {
+/// Who is replaced by whom.
+struct Roll {
+    /// Events a second.
+    per_second: u64,
+    /// Before the first worker starts.
+    prepare: fn(&Fixture),
+    from: fn(&Fixture) -> Worker,
+    /// While those of `from` read.
+    migrate: fn(&Fixture),
+    to: fn(&Fixture) -> Worker,
+}
+
+impl Default for Roll {
+    /// Today's workers by themselves.
+    fn default() -> Self {
+        Self { per_second: PER_SECOND, prepare: |_| {}, from: Fixture::worker, migrate: |_| {}, to: Fixture::worker }
+    }
+}
+
+/// What the next version's migration does.
+fn migrated(fixture: &Fixture) {
+    fixture.admin().run(&format!("ALTER TABLE {}.events ADD COLUMN region String", fixture.database()));
+}
+
+/// A worker of the next version.
+fn next(fixture: &Fixture) -> Worker {
+    fixture.rigged_worker(&Rigged { settings: &[("AUDITSTREAM_FAULTS_READER", "next")], ..Rigged::default() })
+}
+
+/// Replaces all workers under load.
+fn rolls(name: &'static str, mut report: FaultReport, roll: &Roll) {
     /// The rate that is measured needs the whole machine.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let fixture = Fixture::new(Options::heavy(name).partitions(12));
     fixture.stop_merges();
-    let mut workers: Vec<_> = (0..WORKERS).map(|_| fixture.worker()).collect();
+    (roll.prepare)(&fixture);
+    let mut workers: Vec<_> = (0..WORKERS).map(|_| (roll.from)(&fixture)).collect();
     workers.iter().for_each(Worker::wait_ready);
-    let (load, begun) = (fixture.load(PER_SECOND, None), Instant::now());
+    let (load, begun) = (fixture.load(roll.per_second, None), Instant::now());
+    // A share of the first second.
+    let warm = roll.per_second as f64 / 5.0;
     for worker in &workers {
         wait_until("every worker to read", PATIENCE, || match read(worker)? {
-            some if some >= 10_000.0 => Ok(()),
+            some if some >= warm => Ok(()),
             some => Err(format!("{some} records")),
         });
     }
-    migrate(&fixture);
+    (roll.migrate)(&fixture);
     let mut used = Used::default();
     let from_ms = now_ms();
-    replaced(&mut workers, &mut used, || next(&fixture));
+    replaced(&mut workers, &mut used, || (roll.to)(&fixture));
     let to_ms = now_ms();
     report.run();
     let rate = load.recorded() as f64 / begun.elapsed().as_secs_f64();
@@ -114,7 +146,7 @@ fn rolls(name: &'static str, mut report: FaultReport, migrate: impl Fn(&Fixture)
     verdict.assert_clean(fixture.acknowledged().len() as u64, 0);
     assert_eq!(double_without_final, 0, "rows twice without FINAL: {verdict}");
     // A machine that others use too may not make so many; what came is in the report.
-    assert!(!is_long() || rate >= PER_SECOND as f64 * 0.95, "only {rate} events a second came");
+    assert!(!is_long() || rate >= roll.per_second as f64 * 0.95, "only {rate} events a second came");
     assert!(p99 <= FRESHNESS_P99_MS, "the freshness p99 is {p99} ms");
     report.passed();
 }
@@ -122,7 +154,7 @@ fn rolls(name: &'static str, mut report: FaultReport, migrate: impl Fn(&Fixture)
 #[test]
 fn four_workers_are_replaced_under_load() {
     let report = FaultReport::new("26 rolling restart of 4 workers under 50,000 events a second");
-    rolls("rolling", report, |_| {}, Fixture::worker);
+    rolls("rolling", report, &Roll::default());
 }
 
 /// Today's workers run on beside the migrated table, and the next version's beside them.
@@ -132,11 +164,14 @@ fn four_workers_are_upgraded_under_load_with_a_migration() {
         return;
     }
     let report = FaultReport::new("26 upgrade of 4 workers with a migration under 50,000 events a second");
-    let migrate = |fixture: &Fixture| {
-        fixture.admin().run(&format!("ALTER TABLE {}.events ADD COLUMN region String", fixture.database()));
-    };
-    let next = |fixture: &Fixture| {
-        fixture.rigged_worker(&Rigged { settings: &[("AUDITSTREAM_FAULTS_READER", "next")], ..Rigged::default() })
-    };
-    rolls("rolling-upgrade", report, migrate, next);
+    rolls("rolling-upgrade", report, &Roll { migrate: migrated, to: next, ..Roll::default() });
+}
+
+/// The next version's workers give way to today's, and its tables stay as they are.
+#[test]
+fn four_workers_go_back_under_load_and_the_tables_stay() {
+    let per_second = if is_long() { PER_SECOND } else { 5_000 };
+    let report = FaultReport::new(format!("26 downgrade of 4 workers on the migrated table, {per_second} a second"));
+    let back = Roll { per_second, prepare: migrated, from: next, ..Roll::default() };
+    rolls("rolling-back", report, &back);
 }

@@ -3,6 +3,7 @@
 mod bulk;
 mod database;
 mod failed;
+mod kafka_lost;
 mod keys;
 mod kills;
 mod rate;
