@@ -52,7 +52,9 @@ pub(crate) fn run() -> Result<()> {
     there.stdout(Stdio::null()).stderr(Stdio::null());
     if !crate::child::status(&mut there)?.success() {
         eprintln!("installing cargo-deny (once)");
-        succeed("cargo install cargo-deny", &mut cargo(&["install", "cargo-deny", "--locked"])?)?;
+        // Not optimised: it runs for seconds, and building it so takes minutes less.
+        let mut install = cargo(&["install", "cargo-deny", "--locked", "--debug"])?;
+        succeed("cargo install cargo-deny", install.env("CARGO_PROFILE_DEV_DEBUG", "0"))?;
     }
     // Advisories need a database from the network: run `cargo deny check advisories` where there is one.
     let checks = ["check", "licenses", "bans", "sources"];

@@ -95,8 +95,35 @@ pub(super) struct Blocks {
     pub(super) rows: u64,
 }
 
+/// How ready-made rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// ClickHouse's own.
+    Native,
+    /// As a worker sends them: texts of few values as dictionaries.
+    Arrow,
+}
+
+impl Form {
+    /// ClickHouse's name of the format.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Native => "Native",
+            Self::Arrow => "ArrowStream",
+        }
+    }
+
+    /// Settings of the SELECT that makes them.
+    fn settings(self) -> String {
+        match self {
+            Self::Native => SELECT.to_owned(),
+            Self::Arrow => format!("{SELECT}&output_format_arrow_low_cardinality_as_dictionary=1"),
+        }
+    }
+}
+
 /// Cuts the events table's rows, in the order of the topic, into blocks of about `rows`.
-pub(super) fn blocks(bench: &Bench<'_>, topic: &Topic, rows: u64) -> Result<Blocks> {
+pub(super) fn blocks(bench: &Bench<'_>, topic: &Topic, rows: u64, form: Form) -> Result<Blocks> {
     let (server, database) = (&bench.server, bench.server.database());
     let remove = format!("DROP TABLE IF EXISTS {database}.{COPY} SYNC");
     server.text(&remove)?;
@@ -107,7 +134,7 @@ pub(super) fn blocks(bench: &Bench<'_>, topic: &Topic, rows: u64) -> Result<Bloc
     let mut blocks = Vec::new();
     let mut first = 0;
     while first < end {
-        blocks.push(server.native(&sql::block(database, COPY, first, first + step), SELECT)?);
+        blocks.push(server.rows(&sql::block(database, COPY, first, first + step), form.name(), &form.settings())?);
         first += step;
     }
     server.text(&remove)?;
@@ -119,7 +146,7 @@ pub(super) fn blocks(bench: &Bench<'_>, topic: &Topic, rows: u64) -> Result<Bloc
 pub(super) fn insert(bench: &Bench<'_>, ready: &Blocks, streams: usize) -> Result<Ceiling> {
     empty(bench)?;
     let server = &bench.server;
-    let statement = sql::insert(server.database(), "events");
+    let statement = sql::insert(server.database(), "events", Form::Native);
     let next = AtomicUsize::new(0);
     let before = bench.server.cpu()?;
     let begun = Instant::now();

@@ -150,7 +150,7 @@ fn cut(bench: &Bench<'_>, topic: &Topic) -> Result<Blocks> {
         0 => BLOCK_ROWS,
         rows => rows,
     };
-    ceilings::blocks(bench, topic, rows)
+    ceilings::blocks(bench, topic, rows, ceilings::Form::Native)
 }
 
 pub(super) fn say(bench: &Bench<'_>, side: Side, drained: &Drained) {

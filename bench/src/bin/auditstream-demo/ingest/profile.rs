@@ -12,7 +12,7 @@ use auditstream_bench::results::{Results, Section};
 use auditstream_bench::table::thousands;
 
 use super::Bench;
-use super::ceilings::{self, Blocks, INSERT};
+use super::ceilings::{self, Blocks, Form, INSERT};
 use super::drain::{Drained, drain_and, wait_for_rest};
 use super::measure::say;
 use super::report::show;
@@ -55,6 +55,7 @@ struct Variant {
     /// Changes to the empty table, each a statement's end.
     changes: &'static [&'static str],
     with_token: bool,
+    form: Form,
 }
 
 const NEWEST: &str = "DROP PROJECTION newest";
@@ -70,29 +71,29 @@ const TEXTS: &str = "MODIFY COLUMN entity_name String CODEC(LZ4), MODIFY COLUMN 
 const INDEXES: &str = "DROP INDEX by_event_id, DROP INDEX by_request_id, DROP INDEX by_correlation_id, DROP INDEX by_trace_id, DROP INDEX by_actor_id, \
     DROP INDEX by_ip, DROP INDEX by_word";
 
-const VARIANTS: [Variant; 10] = [
-    Variant { name: "the table as it is", changes: &[], with_token: true },
-    Variant { name: "no deduplication token: ClickHouse hashes the rows", changes: &[], with_token: false },
-    Variant { name: "no skip indexes", changes: &[INDEXES], with_token: true },
-    Variant { name: "no projection for `freshness`", changes: &[NEWEST], with_token: true },
+/// Nothing changed.
+const PLAIN: Variant = Variant { name: "the table as it is", changes: &[], with_token: true, form: Form::Native };
+
+const VARIANTS: [Variant; 11] = [
+    PLAIN,
+    Variant { name: "rows as ArrowStream, as workers send them", form: Form::Arrow, ..PLAIN },
+    Variant { name: "no deduplication token: ClickHouse hashes the rows", with_token: false, ..PLAIN },
+    Variant { name: "no skip indexes", changes: &[INDEXES], ..PLAIN },
+    Variant { name: "no projection for `freshness`", changes: &[NEWEST], ..PLAIN },
     Variant {
         name: "no fsync",
         changes: &["MODIFY SETTING fsync_after_insert = 0, fsync_part_directory = 0"],
-        with_token: true,
+        ..PLAIN
     },
-    Variant {
-        name: "no statistics of columns",
-        changes: &["MODIFY SETTING auto_statistics_types = ''"],
-        with_token: true,
-    },
+    Variant { name: "no statistics of columns", changes: &["MODIFY SETTING auto_statistics_types = ''"], ..PLAIN },
     Variant {
         name: "merged parts compact, so merged row by row",
         changes: &["MODIFY SETTING min_bytes_for_wide_part = 10737418240"],
-        with_token: true,
+        ..PLAIN
     },
-    Variant { name: "every part wide", changes: &["MODIFY SETTING min_bytes_for_wide_part = 0"], with_token: true },
-    Variant { name: "words as String, not LowCardinality", changes: &[NEWEST, WORDS], with_token: true },
-    Variant { name: "texts by LZ4, not ZSTD(1)", changes: &[TEXTS], with_token: true },
+    Variant { name: "every part wide", changes: &["MODIFY SETTING min_bytes_for_wide_part = 0"], ..PLAIN },
+    Variant { name: "words as String, not LowCardinality", changes: &[NEWEST, WORDS], ..PLAIN },
+    Variant { name: "texts by LZ4, not ZSTD(1)", changes: &[TEXTS], ..PLAIN },
 ];
 
 /// What a variant took.
@@ -116,11 +117,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     screen.say("\nwarm-up; it does not count");
     let mut ready = None;
     let look = || {
-        ready = Some(ceilings::blocks(&bench, &topic, args.events / BLOCKS)?);
+        let cut = |form| ceilings::blocks(&bench, &topic, args.events / BLOCKS, form);
+        ready = Some((cut(Form::Native)?, cut(Form::Arrow)?));
         Ok(())
     };
     drain_and(&bench, &topic, Side::Ours(1), false, look)?;
-    let ready = ready.context("no blocks were cut")?;
+    let (native, arrow) = ready.context("no blocks were cut")?;
     let (mut drains, mut counted) = (Vec::new(), Vec::new());
     let mut tried: Vec<Vec<Tried>> = vec![Vec::new(); VARIANTS.len()];
     for round in 1..=args.rounds {
@@ -136,7 +138,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         drains.push(drained);
         counted.push(difference(&before, &after));
         for (variant, tried) in VARIANTS.iter().zip(&mut tried) {
-            let one = attempt(&bench, &ready, *variant).with_context(|| variant.name)?;
+            let ready = if variant.form == Form::Arrow { &arrow } else { &native };
+            let one = attempt(&bench, ready, *variant).with_context(|| variant.name)?;
             screen.say(&format!("  {}: insert {:.2}, merge {:.2}", variant.name, one.insert, one.merge));
             tried.push(one);
         }
@@ -168,7 +171,7 @@ fn attempt(bench: &Bench<'_>, ready: &Blocks, variant: Variant) -> Result<Tried>
         server.text(&format!("ALTER TABLE {table} {change}"))?;
     }
     server.text(&format!("SYSTEM STOP MERGES {table}"))?;
-    let (statement, run) = (sql::insert(database, TABLE), bench.next());
+    let (statement, run) = (sql::insert(database, TABLE, variant.form), bench.next());
     let begun = server.cpu()?;
     for (number, block) in ready.blocks.iter().enumerate() {
         let token = if variant.with_token { format!("variant-{run}-{number}") } else { String::new() };

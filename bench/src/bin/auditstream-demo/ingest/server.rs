@@ -48,9 +48,9 @@ impl Server {
         text.parse().with_context(|| format!("ClickHouse answered `{text}`, no number, to: {sql}"))
     }
 
-    /// What a SELECT answers, in one block of FORMAT Native. `settings`: `name=value`, joined by `&`.
-    pub(super) fn native(&self, sql: &str, settings: &str) -> Result<Vec<u8>> {
-        self.post(settings, sql.as_bytes(), "Native")
+    /// What a SELECT answers, in a format. `settings`: `name=value`, joined by `&`.
+    pub(super) fn rows(&self, sql: &str, format: &str, settings: &str) -> Result<Vec<u8>> {
+        self.post(settings, sql.as_bytes(), format)
     }
 
     /// Inserts `rows`, which are in the format that `sql` names.

@@ -3,6 +3,8 @@
 use auditstream_bench::clickhouse::quoted;
 use auditstream_store::{EVENT_COLUMNS, Source};
 
+use super::ceilings::Form;
+
 /// The table that reads the topic.
 pub(super) const QUEUE: &str = "bench_queue";
 /// The view that takes its rows into the events table.
@@ -145,9 +147,9 @@ pub(super) fn copy(database: &str, table: &str) -> String {
     )
 }
 
-/// Inserts a block of rows in FORMAT Native, as [`block`] gives them.
-pub(super) fn insert(database: &str, table: &str) -> String {
-    format!("INSERT INTO {database}.{table} ({}) FORMAT Native", names())
+/// Inserts a block of rows, as [`block`] gives them.
+pub(super) fn insert(database: &str, table: &str, form: Form) -> String {
+    format!("INSERT INTO {database}.{table} ({}) FORMAT {}", names(), form.name())
 }
 
 /// The rows of offsets from `first` to below `end` of every partition.
