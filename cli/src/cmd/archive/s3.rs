@@ -90,8 +90,10 @@ pub(super) fn told(error: &(dyn StdError + 'static)) -> anyhow::Error {
     let text = error.to_string();
     let between = |from: &str, to: &str| Some(text.split_once(from)?.1.split_once(to)?.0.trim().to_owned());
     if let Some(code) = between("<Code>", "</Code>") {
-        let message = between("<Message>", "</Message>").unwrap_or_default();
-        return anyhow!("the storage answers {code}: {message}");
+        return match between("<Message>", "</Message>").filter(|message| !message.is_empty()) {
+            Some(message) => anyhow!("the storage answers {code}: {message}"),
+            None => anyhow!("the storage answers {code}"),
+        };
     }
     if let Some(status) = between("non-2xx status code: ", ":") {
         return anyhow!(
@@ -187,6 +189,8 @@ mod tests {
                       <CanonicalRequest>x-amz-security-token:hunter2</CanonicalRequest></Error>";
         let said = told(&io::Error::other(answer)).to_string();
         assert_eq!(said, "the storage answers SignatureDoesNotMatch: Check your key.");
+        let silent = told(&io::Error::other("<Code>NoSuchKey</Code><Message></Message>")).to_string();
+        assert_eq!(silent, "the storage answers NoSuchKey");
         let page = "Server returned non-2xx status code: 404 Not Found: <html>hunter2</html>";
         let said = told(&io::Error::other(page)).to_string();
         assert!(said.starts_with("the storage answers 404 Not Found,") && !said.contains("hunter2"), "{said}");
