@@ -14,6 +14,7 @@ mod questions;
 mod report;
 mod run;
 mod screen;
+mod server;
 mod setup;
 mod throughput;
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::Bench;
-use super::server::Server;
 use super::sql::{self, Origin, QUEUE, VIEW};
 use super::topic::Topic;
+use crate::server::Server;
 
 /// The engine looks for its view twice a second; asking much more often costs what is measured.
 const LOOK: Duration = Duration::from_millis(10);

@@ -120,7 +120,7 @@ pub(super) fn scenario(bench: &Bench<'_>, scenario: &Scenario) -> Result<Measure
                 Ok(())
             };
             let (drained, fingerprint) = drain_and(bench, &topic, *side, is_base && load.events >= WORTH_A_REST, look)?;
-            let first = expected.get_or_insert_with(|| fingerprint.clone());
+            let first = expected.get_or_insert(fingerprint);
             ensure!(
                 *first == fingerprint,
                 "{} has stored other rows than the side before it: {fingerprint} instead of {first}",

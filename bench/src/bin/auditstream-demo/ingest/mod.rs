@@ -11,7 +11,6 @@ mod measure;
 mod profile;
 mod report;
 mod scenario;
-mod server;
 mod sql;
 mod stats;
 mod topic;
@@ -25,12 +24,13 @@ use anyhow::{Context as _, Result, ensure};
 use auditstream_bench::target::Target;
 use auditstream_schemas::Framing;
 use auditstream_schemas::registry::{Registry, RegistryConfig};
+use auditstream_stack::Role;
 use tokio::runtime::Handle;
 
 use crate::screen::Screen;
+use crate::server::Server;
 use crate::{Common, setup};
 use scenario::{Factor, Wish};
-use server::Server;
 use sql::EngineSettings;
 
 pub(crate) use growth::{Args as GrowthArgs, run as growth};
@@ -103,7 +103,7 @@ impl<'a> Bench<'a> {
         let Framing::Confluent { schema_id } = framing else {
             anyhow::bail!("the registry gave no schema id");
         };
-        let server = Server::new(&target)?;
+        let server = Server::new(&target, Role::Admin)?;
         let rows = server.number(&format!("SELECT count() FROM {}.events", server.database()))?;
         ensure!(rows == 0, "the table has {rows} events, which would be removed: this needs a stack of its own");
         Ok(Self {

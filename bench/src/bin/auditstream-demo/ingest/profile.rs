@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Events of a drain and of a variant.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(10_000..=10_000_000))]
     events: u64,
+    /// Mean bytes of an event as Avro; without it, as the generator makes them, about 300.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(100..=100_000))]
+    bytes: Option<u32>,
     /// Rounds, in each of which every variant is tried once.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -54,6 +57,8 @@ struct Variant {
     name: &'static str,
     /// Changes to the empty table, each a statement's end.
     changes: &'static [&'static str],
+    /// More of the insert's settings, as in a URL; empty: none.
+    settings: &'static str,
     with_token: bool,
     form: Form,
 }
@@ -72,13 +77,25 @@ const INDEXES: &str = "DROP INDEX by_event_id, DROP INDEX by_request_id, DROP IN
     DROP INDEX by_ip, DROP INDEX by_word";
 
 /// Nothing changed.
-const PLAIN: Variant = Variant { name: "the table as it is", changes: &[], with_token: true, form: Form::Native };
+const PLAIN: Variant =
+    Variant { name: "the table as it is", changes: &[], settings: "", with_token: true, form: Form::Native };
 
-const VARIANTS: [Variant; 11] = [
+const VARIANTS: [Variant; 14] = [
     PLAIN,
     Variant { name: "rows as ArrowStream, as workers send them", form: Form::Arrow, ..PLAIN },
     Variant { name: "no deduplication token: ClickHouse hashes the rows", with_token: false, ..PLAIN },
     Variant { name: "no skip indexes", changes: &[INDEXES], ..PLAIN },
+    Variant { name: "no index of the words of `details`", changes: &["DROP INDEX by_word"], ..PLAIN },
+    Variant {
+        name: "the index of words made by merges only",
+        settings: "&exclude_materialize_skip_indexes_on_insert=by_word",
+        ..PLAIN
+    },
+    Variant {
+        name: "all skip indexes made by merges only",
+        settings: "&materialize_skip_indexes_on_insert=0",
+        ..PLAIN
+    },
     Variant { name: "no projection for `freshness`", changes: &[NEWEST], ..PLAIN },
     Variant {
         name: "no fsync",
@@ -113,7 +130,7 @@ type Events = BTreeMap<String, u64>;
 pub(crate) fn run(args: &Args) -> Result<()> {
     let screen = Screen::new();
     let bench = Bench::new(&args.common, &screen)?;
-    let topic = Topic::loaded(&bench, &Load::base(args.events))?;
+    let topic = Topic::loaded(&bench, &Load { bytes: args.bytes, ..Load::base(args.events) })?;
     screen.say("\nwarm-up; it does not count");
     let mut ready = None;
     let look = || {
@@ -149,7 +166,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     results.versions = versions(&bench)?;
     results.settings.insert(
         "the events".to_owned(),
-        format!("{} of about 300 Avro bytes, lz4, 6 partitions; {} rounds", thousands(args.events), args.rounds),
+        format!(
+            "{} of about {} Avro bytes, lz4, 6 partitions; {} rounds",
+            thousands(args.events),
+            thousands(args.bytes.map_or(300, u64::from)),
+            args.rounds
+        ),
     );
     results.sections = vec![threads_section(&drains), events_section(&counted, args.events), variants_section(&tried)];
     show(&screen, &results);
@@ -175,7 +197,11 @@ fn attempt(bench: &Bench<'_>, ready: &Blocks, variant: Variant) -> Result<Tried>
     let begun = server.cpu()?;
     for (number, block) in ready.blocks.iter().enumerate() {
         let token = if variant.with_token { format!("variant-{run}-{number}") } else { String::new() };
-        server.insert(&statement, &format!("{INSERT}&insert_deduplication_token={token}"), block)?;
+        server.insert(
+            &statement,
+            &format!("{INSERT}{}&insert_deduplication_token={token}", variant.settings),
+            block,
+        )?;
     }
     let inserted = server.cpu()?;
     server.text(&format!("SYSTEM START MERGES {table}"))?;

@@ -128,15 +128,18 @@ pub(super) fn view(database: &str) -> String {
     )
 }
 
-/// What stands for the rows: their number, the number of event ids, and two hashes over every column but the content hash, which only our side has.
-pub(super) fn fingerprint(database: &str) -> String {
+/// What stands for the rows of one of `slices`: their number, the number of event ids, and two hashes over every column but the content hash, which only
+/// our side has. Copies of an event share its entity, so they are in one slice.
+pub(super) fn fingerprint(database: &str, slice: u64, slices: u64) -> String {
     let columns: Vec<String> = EVENT_COLUMNS
         .iter()
         .filter(|column| column.source != Source::ContentHash)
         .map(|column| format!("`{}`", column.name))
         .collect();
     let row = format!("cityHash64({})", columns.join(", "));
-    format!("SELECT count(), uniqExact(event_id), sum({row}), groupBitXor({row}) FROM {database}.events FINAL")
+    format!(
+        "SELECT count(), uniqExact(event_id), sum({row}), groupBitXor({row}) FROM {database}.events FINAL WHERE sipHash64(entity_id) % {slices} = {slice}"
+    )
 }
 
 /// A plain copy of the events in the order of the topic, to cut ready-made blocks from.
@@ -200,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_fingerprint_leaves_out_what_sql_can_not_make() {
-        let sql = fingerprint("audit");
+        let sql = fingerprint("audit", 0, 1);
         assert!(!sql.contains("content_hash") && sql.contains("`_offset`") && sql.contains("`details`"), "{sql}");
     }
 }

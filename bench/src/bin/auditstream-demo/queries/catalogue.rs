@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 
-use super::server::Server;
+use crate::server::Server;
 
 /// The page.
 pub(super) const PAGE: &str = include_str!("../../../../../docs/queries.md");

@@ -12,7 +12,7 @@ use auditstream_bench::target::Target;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use serde::Serialize;
 
-use super::server::{Answer, Server};
+use crate::server::{Answer, Server};
 
 /// What may be dropped of a server; which of it a version has, the server says. A part's sparse index is no cache, but is read again when it is unloaded.
 const DROPS: &[&str] = &[

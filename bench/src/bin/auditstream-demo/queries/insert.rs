@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::seed::{INSERT, Plan};
-use super::server::Server;
+use crate::server::Server;
 
 /// Rows of each insert.
 const BATCH: u64 = 100_000;

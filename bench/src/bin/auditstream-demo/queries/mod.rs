@@ -3,6 +3,7 @@
 //! Events are made inside ClickHouse and inserted as workers insert them. Each question of docs/queries.md is asked by the analyst's user: on settled
 //! partitions, and again with the newest hour unmerged and one row in a hundred of it a duplicate.
 
+mod bounds;
 mod catalogue;
 mod cold;
 mod insert;
@@ -10,7 +11,6 @@ pub(crate) mod postgres;
 mod report;
 mod results;
 mod seed;
-mod server;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -22,11 +22,12 @@ use auditstream_stack::Role;
 use tokio::runtime::Handle;
 
 use crate::screen::Screen;
+use crate::server::Server;
 use crate::{Common, setup};
+use bounds::{Bounds, Unmerged};
 use catalogue::{Names, Question};
 use report::{Measured, Report, Scan, Sizes};
 use seed::Plan;
-use server::Server;
 
 /// A question that takes longer is asked less often.
 const MOST_FOR_ONE: Duration = Duration::from_secs(4);
@@ -92,6 +93,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     screen.say("  questions on settled partitions");
     let mut settled = ask_all(&analyst, &questions, &names, args.runs, &screen)?;
     let scan_settled = scan(&admin, &analyst, args.runs)?;
+    let bounds_settled = bounds_of(&admin, &analyst, &questions, &names)?;
     if args.cold > 0 {
         screen.say("  the same with nothing of the table in memory");
         let caches = cold::Caches::find(&admin, &target)?;
@@ -108,7 +110,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let identities = admin.text("SELECT uniqExact(tenant_id, event_id, content_hash) FROM events")?;
     let plain = admin.number("SELECT count() FROM events")?;
     ensure!(
-        copies > 0 && plain - copies as f64 == identities.parse::<f64>()?,
+        copies > 0 && plain - copies == identities.parse::<u64>()?,
         "{copies} copies, {plain} rows, {identities} events"
     );
     for counted in ["SELECT count() FROM events", "SELECT count() FROM events_once", "SELECT sum(events) FROM hourly"] {
@@ -117,6 +119,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let unmerged = ask_all(&analyst, &questions, &names, args.runs, &screen)?;
     let scan_unmerged = scan(&admin, &analyst, args.runs)?;
+    let bounds_unmerged = bounds_of(&admin, &analyst, &questions, &names)?;
+    let bounds = bounds_settled.into_iter().zip(bounds_unmerged);
+    let bounds = bounds.map(|((number, settled), (_, unmerged))| (number, [settled, unmerged])).collect();
+    let unmerged_rows = Unmerged::measure(&admin)?;
 
     let report = Report {
         rows: args.rows,
@@ -130,6 +136,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         scan_unmerged,
         sizes,
         inserts,
+        bounds,
+        unmerged_rows,
     };
     screen.say(&report.text());
     if let Some(path) = &args.json {
@@ -163,6 +171,16 @@ fn ask_all(
         Ok(measured)
     });
     measured.collect()
+}
+
+/// Of the questions that have a target, by number and in their order.
+fn bounds_of(admin: &Server, analyst: &Server, questions: &[Question], names: &Names) -> Result<Vec<(usize, Bounds)>> {
+    let with_target = questions.iter().filter(|question| report::wanted(&question.title).is_some());
+    let bounds = with_target.map(|question| {
+        let bounds = Bounds::measure(admin, analyst, &names.apply(&question.sql))?;
+        Ok((question.number, bounds))
+    });
+    bounds.collect()
 }
 
 /// Once to warm up, then `runs` times, fewer when it is slow.

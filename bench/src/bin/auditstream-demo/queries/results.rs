@@ -28,9 +28,15 @@ pub(super) fn of(report: &Report) -> Results {
     ] {
         results.settings.insert(name.to_owned(), value);
     }
-    for (what, value, most) in report.figures() {
-        let (wanted, got) = (format!("at most {most}"), format!("{value:.1}"));
-        results.goals.push(Goal { what, wanted, got, reached: value <= most, bound_by: String::new() });
+    for figure in report.figures() {
+        let reached = figure.is_reached();
+        results.goals.push(Goal {
+            wanted: format!("at most {}", figure.at_most),
+            got: format!("{:.1}", figure.value),
+            reached,
+            bound_by: if reached { String::new() } else { figure.bound_by },
+            what: figure.what,
+        });
     }
     results.sections = vec![questions(report), scans(report), sizes(report), inserts(report)];
     results

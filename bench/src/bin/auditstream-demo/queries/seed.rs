@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, anyhow};
 
-use super::server::Server;
 use crate::screen::Screen;
+use crate::server::Server;
 
 /// The columns of an event as a function of its number.
 const EVENTS: &str = include_str!("seed.sql");
@@ -85,7 +85,7 @@ impl Plan {
             server.ask(&copies, INSERT)?;
         }
         let copies = server.number("SELECT count() FROM events WHERE _offset >= 1000000000")?;
-        Ok(copies as u64)
+        Ok(copies)
     }
 }
 

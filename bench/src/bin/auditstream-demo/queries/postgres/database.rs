@@ -13,8 +13,8 @@ use sqlx::{Connection as _, Row as _};
 use tokio::runtime::Handle;
 
 use super::super::cold::{ColdRun, drop_files};
-use super::super::server::Server;
 use super::plan::Plan;
+use crate::server::Server;
 
 /// For a server with this much to do and memory for it; the rest is PostgreSQL's own, such as jit = on. Not synced to disk, which only the load would feel.
 pub(super) const SETTINGS: &[(&str, &str)] = &[
