@@ -64,8 +64,8 @@ impl Drained {
     }
 }
 
-/// Rows that are hashed at once: FINAL and the ids of so many take less memory than the local stack's ClickHouse has.
-const SLICE: u64 = 4_000_000;
+/// Rows that are hashed at once: FINAL and the ids of so many take less memory than the local stack's ClickHouse has. Each slice reads everything.
+const SLICE: u64 = 12_500_000;
 /// Small buffers and blocks: a long drain leaves a hundred parts, and FINAL reads every column of all of them side by side.
 const FRUGAL: &str = "max_block_size=8192&max_read_buffer_size=65536&max_read_buffer_size_local_fs=65536&optimize_move_to_prewhere_if_final=1";
 

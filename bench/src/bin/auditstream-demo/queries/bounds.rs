@@ -1,6 +1,8 @@
 //! What bounds a question, by measurement: an answer of no work, the choice of what to read, and the same reading without counting copies once.
 
 use anyhow::Result;
+use auditstream_bench::clickhouse::quoted;
+use auditstream_bench::table::thousands;
 
 use super::{measure, percentile};
 use crate::server::Server;
@@ -39,7 +41,7 @@ impl Bounds {
         let plain = plain_ms.map_or(String::new(), |ms| format!("; without counting each event once it takes {ms:.1}"));
         format!(
             "`SELECT 1` takes {nothing_ms:.1} ms, planning and choosing what to read {choosing_ms:.1}, and {} rows ({:.1} MB) are read{plain}",
-            auditstream_bench::table::thousands(rows),
+            thousands(rows),
             bytes as f64 / 1e6
         )
     }
@@ -57,13 +59,13 @@ pub(super) struct Unmerged {
 impl Unmerged {
     pub(super) fn measure(admin: &Server) -> Result<Self> {
         let partitions = admin.text(
-            "SELECT arrayStringConcat(groupArray(concat('''', partition_id, '''')), ', ') FROM (SELECT partition_id FROM system.parts \
-             WHERE active AND database = currentDatabase() AND table = 'events' GROUP BY partition_id HAVING count() > 1)",
+            "SELECT partition_id FROM system.parts WHERE active AND database = currentDatabase() AND table = 'events' GROUP BY partition_id HAVING count() > 1",
         )?;
         if partitions.is_empty() {
             return Ok(Self::default());
         }
-        let of_them = format!("FROM events WHERE _partition_id IN ({partitions})");
+        let partitions: Vec<_> = partitions.lines().map(quoted).collect();
+        let of_them = format!("FROM events WHERE _partition_id IN ({})", partitions.join(", "));
         let mut took = Vec::new();
         for _ in 0..=RUNS {
             let read = admin.ask(&format!("SELECT count() {of_them} AND NOT ignore({IDENTITY})"), "")?;
@@ -78,7 +80,7 @@ impl Unmerged {
         format!(
             "{} rows lie in partitions of several parts: FINAL reads and merges their sorting key and version, and reading these alone takes {:.0} ms, \
              the plain scan of everything {plain_ms:.0}",
-            auditstream_bench::table::thousands(self.rows),
+            thousands(self.rows),
             self.reading_ms
         )
     }
